@@ -1,0 +1,1 @@
+"""dualtower: the retrieval stage of a recommender, from interaction logs to served candidates."""

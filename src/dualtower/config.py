@@ -1,0 +1,331 @@
+"""The validated configuration of a run: TOML on disk, pydantic in code."""
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from dualtower.errors import ConfigError
+from dualtower.schema import Schema
+
+Preset = Literal["recommended", "paper"]
+T = TypeVar("T", bound=BaseModel)
+
+
+class Settings(BaseModel):
+    """Base of all parts: unknown fields are errors, values never change after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(Settings):
+    """Where the tables are and where the encoded dataset goes."""
+
+    interactions: str
+    """File, folder or glob of Parquet or CSV: who did what, when."""
+    items: str | None = None
+    """File, folder or glob of the items table."""
+    queries: str | None = None
+    """File, folder or glob of the queries (users) table."""
+    dataset: str = "dataset"
+    """Folder for the encoded dataset that `prepare` writes."""
+
+
+class FilterConfig(Settings):
+    """Which events are kept."""
+
+    min_query_events: int = Field(default=1, ge=1)
+    """k-core: queries with fewer events are dropped, to a fixed point with `min_item_events`."""
+    min_item_events: int = Field(default=1, ge=1)
+    """k-core: items with fewer events are dropped, to a fixed point with `min_query_events`."""
+    duplicates: Literal["keep", "first", "last"] = "keep"
+    """What happens to repeats of a query-item pair: all kept, or only the first or last event."""
+
+
+class SplitConfig(Settings):
+    """How events are divided into training, validation and test."""
+
+    by: Literal["leave_last_out", "time", "column"] = "leave_last_out"
+    """Each query's last event (validation: last but one); by time; or the schema's split column."""
+    test_start: str | None = None
+    """By time: ISO date or datetime (UTC) at which the test period begins."""
+    validation_start: str | None = None
+    """By time: ISO date or datetime (UTC) at which the validation period begins."""
+    test_days: int | None = Field(default=None, ge=1)
+    """By time, instead of `test_start`: the test period is the last so many days."""
+    validation_days: int | None = Field(default=None, ge=1)
+    """By time, instead of `validation_start`: so many days before the test period."""
+
+
+class ModelConfig(Settings):
+    """Two-tower and DAT. Every field has a default from the preset; name one to override it."""
+
+    name: Literal["dat", "two_tower"] = "dat"
+    preset: Preset = "recommended"
+    """`recommended`: what works best; `paper`: the equations to the letter."""
+    embedding_dim: int = Field(default=32, ge=1, le=4096)
+    """K: length of every feature embedding."""
+    output_dim: int = Field(default=32, ge=1, le=4096)
+    """Length of p_u and p_v, the vectors that the index holds."""
+    hidden_dims: tuple[int, ...] = (256, 128)
+    """Widths of the tower's layers before the last one."""
+    last_relu: bool = False
+    """ReLU on the tower's last layer (Eq. 1 to the letter) instead of a linear one."""
+    linear_path: bool = True
+    """A linear map from the tower's input to its output, added beside the MLP."""
+    combine: Literal["sum", "concatenate"] = "sum"
+    """How a side's feature embeddings enter its tower."""
+    query_id: bool = False
+    """Embed the query's id as a feature."""
+    item_id: bool = True
+    """Embed the item's id as a feature."""
+    history: bool = True
+    """Feed the query tower the query's past items (last one, and learned decays by lag)."""
+    history_length: int = Field(default=50, ge=1, le=10_000)
+    """How many of the latest events the history feature and the decayed a_u see."""
+    history_pools: int = Field(default=4, ge=1, le=64)
+    """How many pooled sums with learned decay by lag the history feature has."""
+    augmented: Literal["leave_out", "learned", "none"] = "leave_out"
+    """AMM: closed form without the example itself; the paper's tables with mimic loss; or off."""
+    augmented_query: bool = True
+    """Whether the query tower gets a_u."""
+    augmented_item: bool = True
+    """Whether the item tower gets a_v."""
+    augmented_dim: int = Field(default=32, ge=1, le=4096)
+    """Length of a_u and a_v. Other than `output_dim`, p is mapped to it by a fixed projection."""
+    lambda_u: float = Field(default=0.5, ge=0)
+    """Weight of the mimic loss of a_u in Eq. 5 (augmented = "learned")."""
+    lambda_v: float = Field(default=0.5, ge=0)
+    """Weight of the mimic loss of a_v in Eq. 5 (augmented = "learned")."""
+    lambda_ca: float = Field(default=0.0, ge=0)
+    """Weight of the category alignment loss in Eq. 5; 0 switches CAL off."""
+    embedding_dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Dropout on the towers' embedded inputs."""
+    layer_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout between the towers' layers."""
+    id_dropout: float = Field(default=0.01, ge=0, lt=1)
+    """Share of ids and values replaced by the unknown row in training, so that row 0 is trained."""
+
+    @classmethod
+    def of(cls, name: str, preset: Preset = "recommended", **overrides: Any) -> Self:
+        """The preset's values for model `name`, with `overrides` on top.
+
+        Raises:
+            ConfigError: an override is unknown or out of range.
+        """
+        values = {**_MODEL_PRESETS[preset], "name": name, "preset": preset}
+        if name == "two_tower":
+            values["augmented"] = "none"
+            values["lambda_ca"] = 0.0
+        return validate(cls, {**values, **overrides}, "model")
+
+
+class TrainingConfig(Settings):
+    """The one training loop. Every field has a default from the preset."""
+
+    epochs: int = Field(default=8, ge=1)
+    """Passes over the training events; early stopping may end sooner."""
+    examples: Literal["windows", "pairs"] = "windows"
+    """Windows of ordered logs with history, or query-item pairs without (the paper's setting)."""
+    batch_size: int = Field(default=1024, ge=1)
+    """Positives per step."""
+    loss: Literal["sampled_softmax", "binary_cross_entropy"] = "sampled_softmax"
+    """Softmax over sampled candidates, or Eq. 4."""
+    negatives: Literal["shared", "in_batch", "mixed", "per_positive"] = "mixed"
+    """One uniform pool for the batch; the batch's own targets; both; or S uniform per positive."""
+    negative_count: int = Field(default=512, ge=1)
+    """Size of the shared pool, or S per positive."""
+    logq_correction: bool = True
+    """Subtract the log of each candidate's inclusion probability from its logit (softmax only)."""
+    temperature: float = Field(default=0.1, gt=0)
+    """Cosine scores are divided by it before the loss."""
+    optimizer: Literal["adam"] = "adam"
+    """Adam on the towers; on tables, Adam on the rows that a batch names."""
+    learning_rate: float = Field(default=0.006, gt=0)
+    """Peak learning rate."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """Cosine decay to zero over all steps, or constant."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Decoupled weight decay on the towers."""
+    validation_metric: str = "mrr"
+    """The metric watched after each epoch: mrr, hit_rate@k, recall@k or ndcg@k."""
+    validation_queries: int = Field(default=10_000, ge=1)
+    """At most so many validation queries are ranked after an epoch (a fixed random choice)."""
+    patience: int = Field(default=3, ge=1)
+    """Epochs without a better validation metric before training stops."""
+    seed: int = Field(default=0, ge=0)
+    """The one seed; split by purpose into initial weights, order, negatives and dropout."""
+    threads: int | None = Field(default=None, ge=1)
+    """CPU threads; None leaves PyTorch's choice."""
+    device: str = "auto"
+    """cpu, cuda, or auto."""
+    bfloat16: bool = False
+    """Products of the towers and the scores in bfloat16, where the processor has it."""
+    checkpoint: str | None = None
+    """Folder for a checkpoint after each epoch; a run that finds one there goes on from it."""
+    tensorboard: str | None = None
+    """Folder for TensorBoard events (needs the tensorboard package)."""
+
+    @classmethod
+    def of(cls, preset: Preset = "recommended", **overrides: Any) -> Self:
+        """The preset's values, with `overrides` on top.
+
+        Raises:
+            ConfigError: an override is unknown or out of range.
+        """
+        return validate(cls, {**_TRAINING_PRESETS[preset], **overrides}, "training")
+
+
+class EvaluationConfig(Settings):
+    """How models are compared."""
+
+    cutoffs: tuple[int, ...] = (10, 50, 100)
+    """The k of hit_rate@k, recall@k and ndcg@k."""
+    exclude_seen: bool = True
+    """Leave items of the query's history out of the ranking."""
+    baselines: tuple[Literal["popularity", "item_knn", "ease", "two_tower"], ...] = (
+        "popularity",
+        "item_knn",
+    )
+    """Models fitted and evaluated beside the main one."""
+
+
+class IndexConfig(Settings):
+    """The nearest-neighbour index."""
+
+    kind: Literal["auto", "flat", "ivf", "hnsw", "compressed"] = "auto"
+    """Which index; auto chooses by the corpus's size."""
+    recall_queries: int = Field(default=1_000, ge=1)
+    """How many queries the index's recall against exact search is measured on at build."""
+    recall_at: int = Field(default=100, ge=1)
+    """The k of that recall."""
+
+
+class BundleConfig(Settings):
+    """Where the trained model goes."""
+
+    path: str = "bundle"
+    """Folder of the bundle."""
+
+
+class RunConfig(Settings):
+    """One run, from tables to bundle."""
+
+    data: DataConfig
+    columns: Schema = Schema()
+    """The user's column names and features."""
+    filter: FilterConfig = FilterConfig()
+    split: SplitConfig = SplitConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    index: IndexConfig = IndexConfig()
+    bundle: BundleConfig = BundleConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_presets(cls, values: Any) -> Any:
+        """Fields that the user leaves out come from the preset that the model table names."""
+        if not isinstance(values, dict):
+            return values
+        values = dict(values)
+        model, training = values.get("model", {}), values.get("training", {})
+        if isinstance(model, dict):
+            preset = model.get("preset", "recommended")
+            if preset in _MODEL_PRESETS:
+                base = ModelConfig.of(model.get("name", "dat"), preset).model_dump()
+                values["model"] = {**base, **model}
+                if isinstance(training, dict):
+                    values["training"] = {**_TRAINING_PRESETS[preset], **training}
+        return values
+
+
+_MODEL_PRESETS: dict[str, dict[str, Any]] = {
+    "recommended": {},
+    "paper": {
+        "last_relu": True,
+        "linear_path": False,
+        "combine": "concatenate",
+        "query_id": True,
+        "history": False,
+        "augmented": "learned",
+        "lambda_ca": 1.0,
+        "embedding_dropout": 0.0,
+        "id_dropout": 0.0,
+    },
+}
+
+_TRAINING_PRESETS: dict[str, dict[str, Any]] = {
+    "recommended": {},
+    "paper": {
+        "examples": "pairs",
+        "batch_size": 256,
+        "loss": "binary_cross_entropy",
+        "negatives": "per_positive",
+        "negative_count": 4,
+        "logq_correction": False,
+        "temperature": 1.0,
+        "learning_rate": 0.001,
+        "schedule": "constant",
+    },
+}
+
+
+def validate(kind: type[T], values: Any, where: str) -> T:
+    """Validate `values` as `kind`; all faults in one message, each with field and remedy.
+
+    Raises:
+        ConfigError: a field is missing, unknown, of the wrong type or out of range.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        lines = []
+        for fault in error.errors():
+            field = ".".join(str(part) for part in fault["loc"]) or "(whole)"
+            if fault["type"] == "extra_forbidden":
+                lines.append(f"  {field}: no such setting")
+            else:
+                lines.append(f"  {field}: {fault['msg']} (given: {fault['input']!r})")
+        raise ConfigError(f"{where} is not valid:\n" + "\n".join(lines)) from None
+
+
+def load_config(path: str | Path) -> RunConfig:
+    """Read a run's TOML configuration.
+
+    Relative paths in it are relative to the file's folder and come back absolute.
+
+    Raises:
+        ConfigError: no such file, not TOML, or a setting that is not valid.
+    """
+    file = Path(path)
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{file}: no such file; `dualtower init TABLES` writes one") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: not valid TOML: {error}") from None
+    config = validate(RunConfig, values, str(file))
+    return _absolute(config, file.resolve().parent)
+
+
+def _absolute(config: RunConfig, folder: Path) -> RunConfig:
+    def resolve(part: Settings, *names: str) -> dict[str, Any]:
+        update = {}
+        for name in names:
+            value = getattr(part, name)
+            if value is not None:
+                update[name] = str(folder / value)
+        return update
+
+    paths = {
+        "data": ("interactions", "items", "queries", "dataset"),
+        "training": ("checkpoint", "tensorboard"),
+        "bundle": ("path",),
+    }
+    update = {}
+    for section, names in paths.items():
+        part = getattr(config, section)
+        update[section] = part.model_copy(update=resolve(part, *names))
+    return config.model_copy(update=update)

@@ -1,0 +1,78 @@
+"""What every model offers, so that evaluation, retrieval and serving treat all alike."""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel
+
+from dualtower.data.columns import FeatureSpace, QueryBatch
+from dualtower.data.dataset import Log
+
+
+class Model(ABC):
+    """A retrieval model: a name, a validated configuration, and scores for every item.
+
+    Models with vectors (`VectorModel`) score by inner product and are served by an index; floors
+    without vectors implement `score` themselves.
+    """
+
+    name: ClassVar[str]
+    """The model's name in configurations and results: its file's name."""
+    config: BaseModel
+    """Every setting of the model; `from_state` takes its `model_dump()`."""
+    space: FeatureSpace | None = None
+    """The sizes it was fitted for; None before the fit."""
+
+    @property
+    @abstractmethod
+    def fitted(self) -> bool:
+        """Whether the model was trained or loaded."""
+
+    @abstractmethod
+    def score(self, batch: QueryBatch) -> npt.NDArray[np.float32]:
+        """Scores of all item rows, `[queries, items]`; higher is better.
+
+        Raises:
+            NotFittedError: the model was not trained.
+        """
+
+    @abstractmethod
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """All that was learned, as named arrays that safetensors can hold."""
+
+    @classmethod
+    @abstractmethod
+    def from_state(
+        cls, config: dict[str, Any], space: FeatureSpace, state: dict[str, npt.NDArray[Any]]
+    ) -> Self:
+        """The fitted model from what `config.model_dump()`, `space` and `state` held."""
+
+
+class SolvedModel(Model):
+    """A model with a closed-form or library solve instead of iterations."""
+
+    @abstractmethod
+    def solve(self, log: Log) -> None:
+        """Fit on the target events of `log`."""
+
+
+class VectorModel(Model):
+    """A model whose score is the inner product of a query vector and an item vector."""
+
+    @abstractmethod
+    def encode_queries(self, batch: QueryBatch) -> npt.NDArray[np.float32]:
+        """Query vectors, `[queries, dim]`, or `[queries, interests, dim]` (the best counts)."""
+
+    @abstractmethod
+    def encode_items(self) -> npt.NDArray[np.float32]:
+        """Vectors of all item rows, the unknown's at row 0, `[items, dim]`."""
+
+    def score(self, batch: QueryBatch) -> npt.NDArray[np.float32]:
+        """Inner products of every query and item vector; the maximum over interests if several."""
+        queries, items = self.encode_queries(batch), self.encode_items()
+        if queries.ndim == 2:
+            return queries @ items.T
+        scores: npt.NDArray[np.float32] = np.einsum("qkd,id->qki", queries, items).max(axis=1)
+        return scores

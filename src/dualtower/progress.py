@@ -1,0 +1,66 @@
+"""Progress bars: one look for every slow step, silent where nobody watches."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+console = Console(stderr=True)
+"""Where bars and notes go: standard error, so that standard output stays clean for results."""
+
+
+class Bar:
+    """A running progress bar; `advance` moves it, `note` sets the text at its right."""
+
+    def __init__(self, progress: Progress, task: int, unit: str) -> None:
+        self._progress = progress
+        self._task = task
+        self._unit = unit
+
+    def advance(self, steps: float = 1, note: str | None = None) -> None:
+        """Move on by `steps`; `note` replaces the text beside the rate when given."""
+        from rich.progress import TaskID
+
+        task = TaskID(self._task)
+        fields = {} if note is None else {"note": note}
+        self._progress.update(task, advance=steps, **fields)  # type: ignore[arg-type]
+        speed = self._progress.tasks[task].speed
+        if speed is not None:
+            self._progress.update(task, rate=f"{speed:,.0f} {self._unit}/s")
+
+
+@contextmanager
+def progress_bar(title: str, total: float, unit: str, *, shown: bool = True) -> Iterator[Bar]:
+    """A bar with share, count, rate, time used and time left, on standard error.
+
+    Args:
+        title: what is being done, in plain words.
+        total: the number of steps.
+        unit: what a step is, in the plural ("rows", "positives").
+        shown: False keeps it silent; it is silent as well where standard error is no terminal.
+    """
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=28),
+        TaskProgressColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+        disable=not (shown and console.is_terminal),
+    )
+    with progress:
+        task = progress.add_task(title, total=total, rate="", note="")
+        yield Bar(progress, task, unit)
