@@ -1,0 +1,1 @@
+"""Measurements, each one command; the figures that the docs quote come from here."""
