@@ -1,1 +1,60 @@
-"""dualtower: the retrieval stage of a recommender, from interaction logs to served candidates."""
+"""dualtower: the retrieval stage of a recommender, from interaction logs to served candidates.
+
+The public names below are loaded when they are first used, so that importing the package, and
+`dualtower --help` with it, takes a moment rather than the seconds that PyTorch needs.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from dualtower.config import ModelConfig as ModelConfig
+    from dualtower.config import RunConfig as RunConfig
+    from dualtower.config import TrainingConfig as TrainingConfig
+    from dualtower.config import load_config as load_config
+    from dualtower.data.dataset import Dataset as Dataset
+    from dualtower.data.dataset import Log as Log
+    from dualtower.data.dataset import Split as Split
+    from dualtower.errors import BundleError as BundleError
+    from dualtower.errors import CollapseWarning as CollapseWarning
+    from dualtower.errors import ConfigError as ConfigError
+    from dualtower.errors import DataError as DataError
+    from dualtower.errors import DualtowerError as DualtowerError
+    from dualtower.errors import NotFittedError as NotFittedError
+    from dualtower.schema import Feature as Feature
+    from dualtower.schema import FeatureKind as FeatureKind
+    from dualtower.schema import Schema as Schema
+
+_MODULE_OF = {
+    "BundleError": "errors",
+    "CollapseWarning": "errors",
+    "ConfigError": "errors",
+    "DataError": "errors",
+    "Dataset": "data.dataset",
+    "DualtowerError": "errors",
+    "Feature": "schema",
+    "FeatureKind": "schema",
+    "Log": "data.dataset",
+    "ModelConfig": "config",
+    "NotFittedError": "errors",
+    "RunConfig": "config",
+    "Schema": "schema",
+    "Split": "data.dataset",
+    "TrainingConfig": "config",
+    "load_config": "config",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from the module that holds it."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'dualtower' has no attribute {name!r}")
+    value = getattr(import_module(f"dualtower.{_MODULE_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULE_OF})

@@ -1,0 +1,5 @@
+"""The command line: each command parses, calls one function and formats what it returns."""
+
+from dualtower.cli.app import app
+
+__all__ = ["app"]
