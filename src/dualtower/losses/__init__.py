@@ -1,1 +1,1 @@
-"""losses."""
+"""Losses, one a file, each a function of tensors."""

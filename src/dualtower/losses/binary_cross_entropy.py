@@ -1,0 +1,32 @@
+"""Binary cross-entropy over positives and their sampled negatives (Eq. 4)."""
+
+from torch import Tensor
+from torch.nn import functional
+
+
+def binary_cross_entropy(positive: Tensor, negative: Tensor) -> Tensor:
+    """Eq. 4: every positive and every negative is one labelled pair, all weighed alike.
+
+    loss_p = -1/T · Σ (y log σ(s) + (1 - y) log(1 - σ(s))), T = batch · (S + 1), computed from the
+    logits s as softplus(∓s), which neither overflows nor loses small values. The gradient is
+    (σ(s) - y) / T for each logit. Duplicating the batch does not change the loss.
+
+    Args:
+        positive: logits of the positives, `[batch]`.
+        negative: logits of each positive's S negatives, `[batch, S]`; S may be 0.
+
+    Returns:
+        The mean over the T pairs, a scalar.
+
+    Raises:
+        ValueError: the shapes are others, or the batch is empty.
+    """
+    if positive.ndim != 1 or negative.ndim != 2 or len(positive) != len(negative):
+        raise ValueError(
+            "binary_cross_entropy takes positive [batch] and negative [batch, S]; "
+            f"given {list(positive.shape)} and {list(negative.shape)}"
+        )
+    pairs = positive.numel() + negative.numel()
+    if pairs == 0:
+        raise ValueError("binary_cross_entropy needs at least one positive; the batch is empty")
+    return (functional.softplus(-positive).sum() + functional.softplus(negative).sum()) / pairs
