@@ -1,7 +1,7 @@
 # make quickstart: everything on real data, from nothing. make test: what CI runs.
 PYTHON ?= python3
 VENV := .venv
-PIP_INSTALL := $(VENV)/bin/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
+PIP_INSTALL := $(VENV)/bin/python -m pip install --disable-pip-version-check --quiet --quiet -c constraints.txt
 
 .PHONY: quickstart test clean
 

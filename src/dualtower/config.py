@@ -62,6 +62,7 @@ class ModelConfig(Settings):
     """Two-tower and DAT. Every field has a default from the preset; name one to override it."""
 
     name: Literal["dat", "two_tower"] = "dat"
+    """The Dual Augmented Two-tower model, or the same towers without augmented vectors."""
     preset: Preset = "recommended"
     """`recommended`: what works best; `paper`: the equations to the letter."""
     embedding_dim: int = Field(default=32, ge=1, le=4096)
