@@ -52,7 +52,9 @@ def sampled_softmax(
             f"log_inclusion must be [candidates] = {list(scores.shape[1:])}; "
             f"given {list(log_inclusion.shape)}"
         )
-    loss: Tensor = _SampledSoftmax.apply(scores, target, excluded, log_inclusion)
+    loss: Tensor = _SampledSoftmax.apply(  # type: ignore[no-untyped-call]
+        scores, target, excluded, log_inclusion
+    )
     return loss
 
 
@@ -81,7 +83,7 @@ class _SampledSoftmax(torch.autograd.Function):
         return -log_probability.gather(1, column).mean()
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         log_probability, column = ctx.saved_tensors
         scale = gradient / len(log_probability)
