@@ -5,9 +5,10 @@ python -m tools.configuration_page
 
 import ast
 import inspect
+from collections.abc import Iterable
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -61,8 +62,8 @@ def page() -> str:
         parts.append(_table(section))
         if name == "columns":
             parts.append(
-                "Each feature is a table of its own, as in\n"
-                '`item_features = [{ name = "brand" }, { name = "tags", kind = "multi_valued" }]`.\n'
+                "Each feature is a table of its own:\n"
+                '`item_features = [{name = "brand"}, {name = "tags", kind = "multi_valued"}]`.\n'
             )
             parts.append(_table(Feature))
     return "\n".join(parts)
@@ -127,14 +128,17 @@ def _shown(value: Any) -> str:
 
 
 def _values(field: FieldInfo) -> str:
+    return ", ".join([_kind(field.annotation), *_limits(field.metadata)])
+
+
+def _limits(rules: Iterable[Any]) -> list[str]:
     bounds = {"ge": "≥ ", "gt": "> ", "le": "≤ ", "lt": "< "}
-    limits = [
+    return [
         f"{sign}{getattr(rule, name)}"
-        for rule in field.metadata
+        for rule in rules
         for name, sign in bounds.items()
         if getattr(rule, name, None) is not None
     ]
-    return ", ".join([_kind(field.annotation), *limits])
 
 
 def _kind(annotation: Any) -> str:
@@ -143,6 +147,9 @@ def _kind(annotation: Any) -> str:
         return ", ".join(f'`"{value}"`' for value in arguments)
     if origin in (Union, UnionType):
         return _kind(next(part for part in arguments if part is not type(None)))
+    if origin is Annotated:
+        limits = [limit for rule in arguments[1:] for limit in _limits(rule.metadata)]
+        return " ".join([_kind(arguments[0]), *limits])
     if origin is tuple:
         return f"list of {_kind(arguments[0])}"
     if annotation is Feature:
