@@ -215,6 +215,7 @@ def _scaled(
 
 
 def _unit(queries: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    norms = np.linalg.norm(queries, axis=1, keepdims=True)
-    unit: npt.NDArray[np.float32] = queries / np.where(norms > 0, norms, 1)
+    norms = np.sqrt(np.einsum("qd,qd->q", queries, queries))
+    norms[norms == 0] = 1
+    unit: npt.NDArray[np.float32] = queries / norms[:, None]
     return unit
