@@ -1,7 +1,9 @@
 """The encoded dataset: ordered logs as flat arrays, features, vocabularies; and views of it."""
 
 from dataclasses import dataclass
-from typing import Any
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,9 @@ from dualtower.data.columns import (
 )
 from dualtower.data.vocabulary import Vocabulary
 from dualtower.schema import FeatureKind, Schema
+
+if TYPE_CHECKING:
+    from dualtower.config import FilterConfig
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,84 @@ class Dataset:
     """By name; one row per event."""
     source: dict[str, Any]
     """Where it came from: files with their SHA-256, row counts read, dropped and why."""
+
+    @classmethod
+    def from_frames(
+        cls,
+        interactions: Any,
+        items: Any = None,
+        queries: Any = None,
+        schema: Schema | None = None,
+        filter: "FilterConfig | None" = None,
+    ) -> "Dataset":
+        """The dataset of tables in memory (or of files), held in memory.
+
+        Args:
+            interactions: who did what: a pandas, Polars or Arrow table, or a path.
+            items: the items table, if any.
+            queries: the queries table, if any.
+            schema: the column names; by default `user_id`, `item_id`, and where such columns
+                exist `timestamp` or `datetime` (else `position`), `weight` or `rating`, and the
+                items' `category`.
+            filter: which events are kept; all by default.
+
+        Raises:
+            DataError: a table is not as it should be; the message names column, row and remedy.
+        """
+        from dualtower.data import prepare
+
+        return prepare.from_frames(interactions, items, queries, schema, filter)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Dataset":
+        """Open, memory-mapped, what `prepare` or `save` wrote.
+
+        Raises:
+            BundleError: no such dataset, damaged, or of another version.
+        """
+        from dualtower.data import storage
+
+        return storage.load(path)
+
+    def save(self, path: str | Path) -> None:
+        """Write the dataset into folder `path`, in place of what is there."""
+        from dualtower.data import storage
+
+        storage.save(self, path)
+
+    def leave_last_out(self, min_events: int = 3) -> "Split":
+        """Each query's last event for test, the last but one for validation.
+
+        See `splits.leave_last_out`.
+        """
+        from dualtower.data import splits
+
+        return splits.leave_last_out(self, min_events)
+
+    def by_time(
+        self,
+        test_start: str | date | datetime | None = None,
+        validation_start: str | date | datetime | None = None,
+        *,
+        test_days: int | None = None,
+        validation_days: int | None = None,
+    ) -> "Split":
+        """The last days for test, the days before for validation; see `splits.split_by_time`."""
+        from dualtower.data import splits
+
+        return splits.split_by_time(
+            self,
+            test_start,
+            validation_start,
+            test_days=test_days,
+            validation_days=validation_days,
+        )
+
+    def by_column(self) -> "Split":
+        """The parts that the schema's split column names; see `splits.split_by_column`."""
+        from dualtower.data import splits
+
+        return splits.split_by_column(self)
 
     @property
     def query_count(self) -> int:

@@ -1,0 +1,47 @@
+"""What must hold for every row of a table, and the message where it does not."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from dualtower.data.tables import Table, collect, reading
+from dualtower.errors import DataError
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A fault that a row can have."""
+
+    column: str
+    """The column it is in."""
+    broken: pl.Expr
+    """True for the rows at fault; null counts as false."""
+    problem: str
+    """What is wrong with the value, and what would be right."""
+
+
+def check_rules(table: Table, rules: Sequence[Rule]) -> None:
+    """Check all rules in one pass over the table.
+
+    Raises:
+        DataError: a row breaks a rule; the message names table, row (from 1), column and value.
+    """
+    if not rules:
+        return
+    flags = [rule.broken.any().alias(str(number)) for number, rule in enumerate(rules)]
+    found = collect(table, table.frame.select(flags)).row(0)
+    for rule, broken in zip(rules, found, strict=True):
+        if broken:
+            raise DataError(_first_fault(table, rule))
+
+
+def _first_fault(table: Table, rule: Rule) -> str:
+    for name, part in table.parts:
+        faulty = part.with_row_index("_row", offset=1).filter(rule.broken)
+        with reading(name):
+            first = faulty.select("_row", pl.col(rule.column).alias("_value")).head(1).collect()
+        if not first.is_empty():
+            row, value = first.row(0)
+            return f"{name}: row {row}, column {rule.column!r}: {value!r} {rule.problem}"
+    return f"{table.name}: column {rule.column!r}: a value {rule.problem}"
