@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -181,10 +181,12 @@ class TrainingConfig(Settings):
 class EvaluationConfig(Settings):
     """How models are compared."""
 
-    cutoffs: tuple[int, ...] = (10, 50, 100)
-    """The k of hit_rate@k, recall@k and ndcg@k."""
+    cutoffs: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(10, 50, 100), min_length=1)
+    """The k of hit_rate@k, recall@k, ndcg@k and coverage@k."""
     exclude_seen: bool = True
     """Leave items of the query's history out of the ranking."""
+    cold_events: int = Field(default=5, ge=1)
+    """Queries and items with fewer training events than this are cold."""
     baselines: tuple[Literal["popularity", "item_knn", "ease", "two_tower"], ...] = (
         "popularity",
         "item_knn",

@@ -1,1 +1,1 @@
-"""evaluation."""
+"""Full-ranking metrics, per category, significance, results files, the HTML report."""
