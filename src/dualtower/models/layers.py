@@ -1,0 +1,90 @@
+"""The fully connected layers of Eq. 1 in one differentiable piece that stays in the cache."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+_CHUNK = 1024
+"""Rows worked on at a time on a CPU: 1,024 rows of 256 floats are 1 MB, half of a core's cache."""
+
+
+def fully_connected(
+    inputs: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], *, last_relu: bool
+) -> Tensor:
+    """h_l = ReLU(W_l h_{l-1} + b_l) for every layer, Eq. 1 without its normalisation.
+
+    What `torch.nn.Linear` and ReLU compute one layer after the other over all rows, this does over
+    a thousand rows at a time, in place, forward and backward. A large batch then costs its matrix
+    products and little more; on a CPU that is about half of the time. Once differentiable.
+
+    Args:
+        inputs: h_0, `[rows, input_dim]`, of one type with weights and biases.
+        weights: W_l, `[layer_dim, layer_dim_before]` each; at least one.
+        biases: b_l, `[layer_dim]` each.
+        last_relu: whether the last layer has its ReLU.
+
+    Returns:
+        h_L, `[rows, last_dim]`.
+
+    Raises:
+        ValueError: the numbers of weights and biases differ, or there are none.
+    """
+    if not weights or len(weights) != len(biases):
+        raise ValueError(
+            "fully_connected takes one bias per weight and at least one of both; "
+            f"given {len(weights)} and {len(biases)}"
+        )
+    output: Tensor = _FullyConnected.apply(  # type: ignore[no-untyped-call]
+        inputs, last_relu, *weights, *biases
+    )
+    return output
+
+
+class _FullyConnected(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, last_relu: bool, *parameters: Tensor) -> Tensor:
+        depth = len(parameters) // 2
+        weights, biases = parameters[:depth], parameters[depth:]
+        rows = len(inputs)
+        hidden = [inputs, *(inputs.new_empty(rows, len(bias)) for bias in biases)]
+        for start, end in _chunks(inputs):
+            for layer in range(depth):
+                before, after = hidden[layer][start:end], hidden[layer + 1][start:end]
+                torch.addmm(biases[layer], before, weights[layer].t(), out=after)
+                if last_relu or layer < depth - 1:
+                    after.relu_()
+        ctx.last_relu = last_relu
+        ctx.save_for_backward(*hidden, *weights)
+        return hidden[-1]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        depth = len(ctx.saved_tensors) // 2
+        hidden, weights = ctx.saved_tensors[: depth + 1], ctx.saved_tensors[depth + 1 :]
+        to_inputs = torch.empty_like(hidden[0]) if ctx.needs_input_grad[0] else None
+        to_weights = [torch.zeros_like(weight) for weight in weights]
+        to_biases = [weight.new_zeros(1, len(weight)) for weight in weights]
+        ones = gradient.new_ones(1, len(gradient))
+        for start, end in _chunks(gradient):
+            slope = gradient[start:end]
+            for layer in reversed(range(depth)):
+                if ctx.last_relu or layer < depth - 1:
+                    slope = torch.ops.aten.threshold_backward(
+                        slope, hidden[layer + 1][start:end], 0
+                    )
+                to_weights[layer].addmm_(slope.t(), hidden[layer][start:end])
+                to_biases[layer].addmm_(ones[:, start:end], slope)
+                if layer > 0:
+                    slope = slope @ weights[layer]
+                elif to_inputs is not None:
+                    torch.mm(slope, weights[0], out=to_inputs[start:end])
+        return to_inputs, None, *to_weights, *(bias.squeeze(0) for bias in to_biases)
+
+
+def _chunks(values: Tensor) -> list[tuple[int, int]]:
+    size = _CHUNK if values.device.type == "cpu" else max(1, len(values))
+    return [(start, min(start + size, len(values))) for start in range(0, len(values), size)]
