@@ -40,9 +40,13 @@ class Schema(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     query_id: str = "user_id"
-    """Column of the interactions (and queries) table that names the query."""
+    """Column of the interactions and queries tables that names the query."""
     item_id: str = "item_id"
-    """Column of the interactions (and items) table that names the item."""
+    """Column of the interactions and items tables that names the item."""
+    query_id_in_queries: str | None = None
+    """Column of the queries table that names the query, where it is not called as in `query_id`."""
+    item_id_in_items: str | None = None
+    """Column of the items table that names the item, where it is not called as in `item_id`."""
     timestamp: str | None = None
     """Column of the interactions that orders a query's log: datetime, date, or epoch seconds."""
     position: str | None = None

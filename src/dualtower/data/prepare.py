@@ -65,7 +65,7 @@ def from_frames(
     filter: FilterConfig | None = None,
 ) -> Dataset:
     """The dataset in memory, by the same steps as `prepare`; see `Dataset.from_frames`."""
-    ids = (schema or Schema()).query_id, (schema or Schema()).item_id
+    ids = id_columns(schema or Schema())
     tables = {"interactions": open_table(interactions, "interactions", id_columns=ids)}
     if items is not None:
         tables["items"] = open_table(items, "items", id_columns=ids)
@@ -99,6 +99,17 @@ def default_schema(tables: Mapping[str, Table]) -> Schema:
         weight=first("weight", "rating"),
         category="category" if has_category else None,
     )
+
+
+def id_columns(schema: Schema) -> tuple[str, ...]:
+    """The columns of all tables that hold ids."""
+    names = (
+        schema.query_id,
+        schema.item_id,
+        schema.query_id_in_queries,
+        schema.item_id_in_items,
+    )
+    return tuple(name for name in names if name is not None)
 
 
 def stale_reason(config: RunConfig) -> str | None:
@@ -150,7 +161,7 @@ def _build(
     events = read_events(folder, schema.context_features, memory_map)
     queries = read_side_table(
         tables.get("queries"),
-        schema.query_id,
+        schema.query_id_in_queries or schema.query_id,
         logs.queries,
         schema.query_features,
         "query",
@@ -158,7 +169,7 @@ def _build(
     )
     items = read_side_table(
         tables.get("items"),
-        schema.item_id,
+        schema.item_id_in_items or schema.item_id,
         logs.items,
         schema.item_features,
         "item",
@@ -307,7 +318,7 @@ def _keep_core(logs: _Logs, schema: Schema, filter: FilterConfig, folder: Path) 
 
 
 def _open(config: RunConfig) -> dict[str, Table]:
-    ids = (config.columns.query_id, config.columns.item_id)
+    ids = id_columns(config.columns)
     tables = {}
     for what in ("interactions", "items", "queries"):
         path = getattr(config.data, what)

@@ -52,7 +52,7 @@ def read_side_table(
         nothing = np.zeros(len(vocabulary), dtype=np.int32)
         return SideTable({}, Encoding(), nothing, Vocabulary(pl.Series([], dtype=pl.String)))
     what = "items" if side == "item" else "queries"
-    named = {f"columns.{side}_id": id_column}
+    named = {f"columns.{side}_id_in_{what}": id_column}
     if category is not None:
         named["columns.category"] = category
     for number, feature in enumerate(features):
