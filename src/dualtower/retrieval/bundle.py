@@ -1,0 +1,383 @@
+"""The bundle: a trained model with all that recommending needs, in memory and on disk."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from dualtower import models
+from dualtower.config import IndexConfig, validate
+from dualtower.data.columns import FeatureSpace, Ragged
+from dualtower.data.dataset import Dataset, Log
+from dualtower.errors import BundleError, ConfigError, DataError, NotFittedError
+from dualtower.files import read_manifest, replacing_folder, write_manifest
+from dualtower.models.base import Model, VectorModel
+from dualtower.progress import progress_bar
+from dualtower.retrieval.bundle_files import (
+    read_encoder,
+    read_weights,
+    write_encoder,
+    write_weights,
+)
+from dualtower.retrieval.exact import Candidates
+from dualtower.retrieval.index import Index, build_index
+from dualtower.retrieval.manifest import (
+    FORMAT,
+    VERSION,
+    BundleManifest,
+    Counts,
+    DatasetFacts,
+    IndexFacts,
+    dataset_fingerprint,
+    package_versions,
+)
+from dualtower.retrieval.recall import tune_effort
+from dualtower.retrieval.requests import Frame, Ids, RequestEncoder, series
+from dualtower.retrieval.retriever import Retriever
+
+_QUERIES_AT_ONCE = 2_048
+_BAR_FROM = 20_000
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model, its item vectors indexed, and what is known of queries and items.
+
+    Ids go in and come out as the user's own. `build` makes one, `load` reads one.
+    """
+
+    manifest: BundleManifest
+    """All about it that is not an array."""
+    model: VectorModel
+    """Encodes queries at request time."""
+    encoder: RequestEncoder
+    """Ids, histories, features and categories."""
+    retriever: Retriever
+    """Searches the corpus."""
+
+    @classmethod
+    def build(
+        cls,
+        model: Model,
+        data: Dataset | Log,
+        *,
+        index: IndexConfig | None = None,
+        fitted_on: str = "unknown",
+        progress: bool = True,
+    ) -> "Bundle":
+        """Encode the corpus, index it and measure the index.
+
+        Args:
+            model: a fitted model with vectors.
+            data: what is known when recommending: all of a dataset, or a log up to its end. Its
+                corpus is what can be recommended, its histories are what was seen.
+            index: kind of index, and how its recall is measured.
+            fitted_on: the events that the model was fitted on (train, train+validation, all), so
+                that an evaluation of the bundle can refuse its own training events.
+            progress: show a bar.
+
+        Raises:
+            ConfigError: a model without vectors, or one of another dataset.
+            NotFittedError: the model was not trained.
+            DataError: vectors with NaN or infinite values.
+        """
+        settings = index or IndexConfig()
+        log = data.everything() if isinstance(data, Dataset) else data
+        encoder = RequestEncoder.from_log(log)
+        model = _checked_model(model, encoder.space)
+        with progress_bar("Indexing the corpus", 3, "steps", shown=progress) as bar:
+            vectors = model.encode_items()[encoder.corpus]
+            bar.advance(note="item vectors")
+            built = build_index(vectors, settings.kind, seed=_SEED)
+            bar.advance(note=f"{built.kind} index")
+            queries = _sample_queries(model, encoder, settings.recall_queries)
+            recall = tune_effort(built, queries, settings.recall_at)
+            bar.advance(note=f"recall {recall.mean:.3f}")
+        lengths = np.linalg.norm(built.vectors, axis=1)
+        manifest = BundleManifest(
+            model=model.name,
+            config=model.config.model_dump(mode="json"),
+            fitted_on=fitted_on,
+            dim=built.dim,
+            normalised=bool((np.abs(lengths - 1) < 1e-3).all()),
+            counts=Counts(
+                queries=len(encoder.query_vocabulary) - 1,
+                items=len(encoder.item_vocabulary) - 1,
+                categories=len(encoder.category_vocabulary) - 1,
+                corpus=len(encoder.corpus),
+                events=len(encoder.history.values),
+            ),
+            index=IndexFacts(
+                kind=built.kind,
+                seed=_SEED,
+                effort=built.effort,
+                parameters=built.parameters,
+                recall_at=settings.recall_at,
+                recall_queries=len(queries),
+                recall_mean=recall.mean,
+                recall_first_percentile=recall.first_percentile,
+                recall_minimum=recall.minimum,
+            ),
+            dataset=DatasetFacts(
+                fingerprint=dataset_fingerprint(log.dataset), source=log.dataset.source
+            ),
+            columns=encoder.schema,
+            space=encoder.space,
+            feature_vocabularies=tuple(encoder.feature_vocabularies),
+            numeric_scales=encoder.numeric_scales,
+            versions=package_versions(),
+        )
+        return cls(manifest, model, encoder, Retriever(built))
+
+    def save(self, path: str | Path) -> "Bundle":
+        """Write the bundle into folder `path`; an older one there is replaced at the very end.
+
+        Returns:
+            The bundle itself.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        with replacing_folder(path) as folder:
+            write_weights(folder, self.model.state(), self.index.vectors)
+            write_encoder(folder, self.encoder)
+            content = self.manifest.model_dump(mode="json")
+            write_manifest(folder, {"format": FORMAT, "format_version": VERSION, **content})
+        return self
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Bundle":
+        """Read a bundle; the bytes of every file are checked before any is parsed.
+
+        The index is built again from the vectors, as it was built first.
+
+        Raises:
+            BundleError: a file is missing or differs by a byte, or the bundle is of another
+                version or of a model that this dualtower does not have.
+        """
+        folder = Path(path)
+        content = read_manifest(folder, FORMAT, VERSION)
+        facts = {
+            name: value
+            for name, value in content.items()
+            if name not in ("format", "format_version", "files")
+        }
+        try:
+            manifest = validate(BundleManifest, facts, "manifest.json")
+            kind = models.MODELS.get(manifest.model)
+            if kind is None or not issubclass(kind, VectorModel):
+                raise BundleError(
+                    f"{folder}: holds the model {manifest.model!r}, which this dualtower does not "
+                    "have; load it with the version that built it, "
+                    f"{manifest.versions.get('dualtower', 'unknown')}"
+                )
+            state, vectors = read_weights(folder)
+            encoder = read_encoder(folder, manifest)
+            model = kind.from_state(manifest.config, encoder.space, state)
+            index = build_index(
+                vectors,
+                manifest.index.kind,
+                seed=manifest.index.seed,
+                effort=manifest.index.effort,
+            )
+        except BundleError:
+            raise
+        except Exception as error:
+            raise BundleError(
+                f"{folder}: all files are as they were written, but they do not make a bundle that "
+                f"this dualtower can read ({error}); build it again"
+            ) from error
+        return cls(manifest, model, encoder, Retriever(index))
+
+    @property
+    def index(self) -> Index:
+        """The index over the corpus's item vectors."""
+        return self.retriever.index
+
+    def describe(self) -> dict[str, Any]:
+        """What the bundle is, as plain values for printing."""
+        return self.manifest.model_dump(mode="json", exclude={"numeric_scales"})
+
+    def recommend(
+        self,
+        query_ids: Ids,
+        n: int = 100,
+        *,
+        exclude_seen: bool = True,
+        category: Any = None,
+        exclude: Ids | None = None,
+        history: Ids | None = None,
+        features: Frame | None = None,
+        context: Frame | None = None,
+        progress: bool = True,
+    ) -> pl.DataFrame:
+        """The n best items for each query that it has not seen.
+
+        Args:
+            query_ids: whom to recommend to. An unknown id is a new query: it gets what its
+                `history` and `features` say, or else what suits the unknown query.
+            n: items per query; a query gets fewer only where fewer are left.
+            exclude_seen: leave out the items of the query's history.
+            category: only items of this category, or of any in a list.
+            exclude: items left out besides: item ids for all queries, or a list per query.
+            history: a list of item ids per query, oldest first, instead of the stored events.
+            features: a table with one row per query and the query features' columns, instead of
+                the stored ones.
+            context: a table with one row per query and the context features' columns; unknown
+                when left out.
+            progress: show a bar when there are many queries.
+
+        Returns:
+            A frame with the schema's query and item columns (user_id, item_id), `score` and
+            `rank` from 1, in order of the queries given, best first. Unknown items of `exclude`
+            and `history` are ignored.
+
+        Raises:
+            ConfigError: n is below 1, or one id instead of a list.
+            DataError: an unknown category; a table or list of another length than `query_ids`.
+        """
+        ids = series(query_ids, self.encoder.schema.query_id)
+        batch = self.encoder.batch(ids, history=history, features=features, context=context)
+        left_out = [self._excluded(exclude, len(ids))] if exclude is not None else []
+        allowed = None
+        if category is not None:
+            wanted = category if isinstance(category, list | tuple | pl.Series) else [category]
+            allowed = self.encoder.positions_of_categories(series(wanted, "category"))
+        found = Candidates.empty(len(ids), _checked_n(n))
+        shown = progress and len(ids) >= _BAR_FROM
+        with progress_bar("Recommending", len(ids), "queries", shown=shown) as bar:
+            for start in range(0, len(ids), _QUERIES_AT_ONCE):
+                rows = np.arange(start, min(start + _QUERIES_AT_ONCE, len(ids)))
+                part = batch.take(rows)
+                seen = [self.encoder.positions(part.history)] if exclude_seen else []
+                best = self.retriever.retrieve(
+                    self.model.encode_queries(part),
+                    n,
+                    exclude=_joined(seen + [lists.take(rows) for lists in left_out]),
+                    allowed=allowed,
+                )
+                found.positions[rows], found.scores[rows] = best.positions, best.scores
+                bar.advance(len(rows))
+        return self._frame(ids, found, self.encoder.schema.query_id)
+
+    def similar_items(self, item_ids: Ids, n: int = 20) -> pl.DataFrame:
+        """The n items whose vectors are nearest to each item's by cosine, itself left out.
+
+        Args:
+            item_ids: items of the corpus.
+            n: how many each.
+
+        Returns:
+            A frame `target_item_id`, item id, `score` (the cosine) and `rank` from 1; the first
+            two are named after the schema's item column.
+
+        Raises:
+            DataError: an item that is unknown, or not in the corpus.
+            ConfigError: n is below 1, or one id instead of a list.
+        """
+        ids = series(item_ids, f"target_{self.encoder.schema.item_id}")
+        rows = self.encoder.item_vocabulary.encode(ids)
+        one_each = np.arange(len(ids) + 1, dtype=np.int64)
+        itself = self.encoder.positions(Ragged(rows, one_each))
+        missing = np.flatnonzero(itself.lengths() == 0)
+        if len(missing) > 0:
+            item, known = ids[int(missing[0])], rows[missing[0]] > 0
+            raise DataError(
+                f"{self.encoder.schema.item_id}: {item!r} "
+                + ("is not in the corpus" if known else "is unknown: no event named it")
+                + f", so it has no vector ({len(missing)} of {len(ids)} items)"
+            )
+        found = Candidates.empty(len(ids), _checked_n(n))
+        retriever = self._by_cosine()
+        for start in range(0, len(ids), _QUERIES_AT_ONCE):
+            part = np.arange(start, min(start + _QUERIES_AT_ONCE, len(ids)))
+            best = retriever.retrieve(
+                retriever.index.vectors[itself.values[part]], n, exclude=itself.take(part)
+            )
+            found.positions[part], found.scores[part] = best.positions, best.scores
+        return self._frame(ids, found, ids.name)
+
+    def _by_cosine(self) -> Retriever:
+        if self.manifest.normalised:
+            return self.retriever
+        lengths = np.linalg.norm(self.index.vectors, axis=1, keepdims=True)
+        return Retriever(build_index(self.index.vectors / np.maximum(lengths, 1e-30), "flat"))
+
+    def _excluded(self, exclude: Ids, count: int) -> Ragged:
+        """Positions to leave out for each query."""
+        values = series(exclude, "exclude")
+        if isinstance(values.dtype, pl.List | pl.Array):
+            if len(values) != count:
+                raise DataError(f"exclude: {len(values)} lists for {count} queries")
+            return self.encoder.positions(self.encoder.item_lists(values))
+        rows = np.unique(self.encoder.item_vocabulary.encode(values))
+        shared = self.encoder.positions(
+            Ragged(rows[rows > 0], np.array([0, (rows > 0).sum()], dtype=np.int64))
+        )
+        return shared.take(np.zeros(count, dtype=np.int64))
+
+    def _frame(self, ids: pl.Series, found: Candidates, name: str) -> pl.DataFrame:
+        query, rank = np.nonzero(found.positions >= 0)
+        rows = self.encoder.corpus[found.positions[query, rank]]
+        return pl.DataFrame(
+            {
+                name: ids.gather(query),
+                self.encoder.schema.item_id: self.encoder.item_vocabulary.decode(rows),
+                "score": found.scores[query, rank],
+                "rank": (rank + 1).astype(np.int32),
+            }
+        )
+
+
+def _checked_model(model: Model, space: FeatureSpace) -> VectorModel:
+    if not isinstance(model, VectorModel):
+        raise ConfigError(
+            f"model {model.name!r} has no vectors, so no index can serve it; "
+            "a bundle holds a model with query and item vectors, such as dat or two_tower"
+        )
+    if not model.fitted:
+        raise NotFittedError(f"model {model.name!r} is not trained; fit it before bundling it")
+    if model.space != space:
+        raise ConfigError(
+            f"model {model.name!r} was fitted for another dataset ({model.space}) than the one "
+            f"given ({space})"
+        )
+    return model
+
+
+def _checked_n(n: int) -> int:
+    if n < 1:
+        raise ConfigError(f"n: {n} items asked for; it should be 1 or more")
+    return n
+
+
+def _sample_queries(
+    model: VectorModel, encoder: RequestEncoder, count: int
+) -> npt.NDArray[np.float32]:
+    """Vectors of known queries chosen at random, `[queries, dim]`; of the unknown if none is."""
+    known = encoder.known_queries()
+    if len(known) == 0:
+        known = np.zeros(1, dtype=np.int64)
+    generator = np.random.default_rng(_SEED)
+    rows = np.sort(generator.choice(known, size=min(count, len(known)), replace=False))
+    parts = [
+        model.encode_queries(encoder.batch_of_rows(rows[start : start + _QUERIES_AT_ONCE]))
+        for start in range(0, len(rows), _QUERIES_AT_ONCE)
+    ]
+    vectors = np.concatenate(parts)
+    return vectors.reshape(-1, vectors.shape[-1])
+
+
+def _joined(lists: list[Ragged]) -> Ragged | None:
+    """The lists of each row, one after the other."""
+    if len(lists) <= 1:
+        return lists[0] if lists else None
+    row = np.concatenate([part.row_of_value() for part in lists])
+    values = np.concatenate([part.values for part in lists])
+    order = np.argsort(row, kind="stable")
+    offsets = np.sum([part.offsets for part in lists], axis=0)
+    return Ragged(values[order], offsets)

@@ -1,0 +1,88 @@
+"""A bundle's files: arrays, vocabularies and weights, written and read without pickle."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import load_file, save_file
+
+from dualtower.data.columns import FeatureColumn, Ragged
+from dualtower.data.vocabulary import Vocabulary
+from dualtower.retrieval.manifest import BundleManifest
+from dualtower.retrieval.requests import RequestEncoder
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+_STATE = "model.safetensors"
+_VECTORS = "items.safetensors"
+
+
+def write_weights(folder: Path, state: Arrays, vectors: npt.NDArray[np.float32]) -> None:
+    """Write the model's state and the corpus's item vectors."""
+    arrays = {name: np.ascontiguousarray(array) for name, array in state.items()}
+    save_file(arrays, folder / _STATE)
+    save_file({"vectors": vectors}, folder / _VECTORS)
+
+
+def read_weights(folder: Path) -> tuple[Arrays, npt.NDArray[np.float32]]:
+    """What `write_weights` wrote."""
+    return load_file(folder / _STATE), load_file(folder / _VECTORS)["vectors"]
+
+
+def write_encoder(folder: Path, encoder: RequestEncoder) -> None:
+    """Write all of the encoder that the manifest does not hold."""
+    _write(folder / "corpus.npy", encoder.corpus)
+    _write(folder / "item_categories.npy", encoder.item_categories)
+    _write(folder / "history_items.npy", encoder.history.values)
+    _write(folder / "history_offsets.npy", encoder.history.offsets)
+    for number, column in enumerate(encoder.query_features.values()):
+        _write(folder / f"query_feature_{number}_values.npy", column.values)
+        if column.offsets is not None:
+            _write(folder / f"query_feature_{number}_offsets.npy", column.offsets)
+    encoder.query_vocabulary.save(folder / "query_vocabulary.parquet")
+    encoder.item_vocabulary.save(folder / "item_vocabulary.parquet")
+    encoder.category_vocabulary.save(folder / "category_vocabulary.parquet")
+    for number, vocabulary in enumerate(encoder.feature_vocabularies.values()):
+        vocabulary.save(folder / f"feature_vocabulary_{number}.parquet")
+
+
+def read_encoder(folder: Path, manifest: BundleManifest) -> RequestEncoder:
+    """What `write_encoder` wrote; arrays by query and event are memory-mapped."""
+    query_features = {}
+    for number, feature in enumerate(manifest.columns.query_features):
+        offsets = folder / f"query_feature_{number}_offsets.npy"
+        query_features[feature.name] = FeatureColumn(
+            feature,
+            _map(folder / f"query_feature_{number}_values.npy"),
+            _map(offsets) if offsets.exists() else None,
+        )
+    return RequestEncoder(
+        schema=manifest.columns,
+        space=manifest.space,
+        query_vocabulary=Vocabulary.load(folder / "query_vocabulary.parquet"),
+        item_vocabulary=Vocabulary.load(folder / "item_vocabulary.parquet"),
+        category_vocabulary=Vocabulary.load(folder / "category_vocabulary.parquet"),
+        feature_vocabularies={
+            name: Vocabulary.load(folder / f"feature_vocabulary_{number}.parquet")
+            for number, name in enumerate(manifest.feature_vocabularies)
+        },
+        numeric_scales=dict(manifest.numeric_scales),
+        history=Ragged(_map(folder / "history_items.npy"), _map(folder / "history_offsets.npy")),
+        query_features=query_features,
+        item_categories=np.load(folder / "item_categories.npy", allow_pickle=False),
+        corpus=np.load(folder / "corpus.npy", allow_pickle=False),
+    )
+
+
+def _write(path: Path, array: npt.NDArray[Any]) -> None:
+    np.save(path, array, allow_pickle=False)
+
+
+def _map(path: Path) -> npt.NDArray[Any]:
+    array: npt.NDArray[Any]
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError:  # an empty array has nothing to map
+        array = np.load(path, allow_pickle=False)
+    return array
