@@ -1,0 +1,129 @@
+"""Bootstrap over queries: how sure a mean is, and whether two models differ."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from dualtower.errors import ConfigError, DataError
+from dualtower.evaluation.evaluate import Evaluation
+
+_DRAWS = 1 << 21
+"""How many random draws are held at a time (16 MiB of values)."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and the interval that holds it with the given confidence."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How much better the first model is than the second, on the same queries."""
+
+    metric: str
+    difference: float
+    """Mean of the first less mean of the second."""
+    low: float
+    high: float
+    """The bootstrap interval of the difference."""
+    p_value: float
+    """Two-sided, in (0, 1]: how likely so large a difference is if there is none."""
+
+
+def bootstrap_interval(
+    values: npt.NDArray[np.float64],
+    *,
+    confidence: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> Interval:
+    """Percentile bootstrap interval of the mean.
+
+    Args:
+        values: one per query, `[queries]`.
+        confidence: in (0, 1).
+        resamples: how many samples are drawn.
+        seed: of the draws; the same seed and number of queries draws the same queries.
+
+    Raises:
+        DataError: there are no values, or one is not finite.
+        ConfigError: `confidence` or `resamples` is out of range.
+    """
+    means = _resampled_means(values, confidence, resamples, seed)
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(np.mean(values)), float(low), float(high))
+
+
+def paired_bootstrap(
+    first: Evaluation,
+    second: Evaluation,
+    metric: str = "mrr",
+    *,
+    confidence: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two models query by query.
+
+    Queries are drawn with replacement, both models keeping each query's own values; the p-value is
+    twice the share of samples in which the sign of the mean difference turns.
+
+    Args:
+        first: the evaluation of one model.
+        second: of the other, on the same log and queries.
+        metric: a name in `Evaluation.per_query`.
+        confidence: of the interval, in (0, 1).
+        resamples: how many samples are drawn.
+        seed: of the draws.
+
+    Raises:
+        DataError: the evaluations are not of the same queries, or one lacks the metric.
+        ConfigError: `confidence` or `resamples` is out of range.
+    """
+    if not np.array_equal(first.ranking.queries, second.ranking.queries):
+        raise DataError(
+            f"{first.model} and {second.model} were evaluated on different queries; a paired "
+            "comparison needs the same log, seed and exclude_seen"
+        )
+    for evaluation in (first, second):
+        if metric not in evaluation.per_query:
+            known = ", ".join(sorted(evaluation.per_query))
+            raise DataError(
+                f"{evaluation.model} has no metric {metric!r} per query; it has {known}"
+            )
+    differences = first.per_query[metric] - second.per_query[metric]
+    means = _resampled_means(differences, confidence, resamples, seed)
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    fewest = 1 + min(np.count_nonzero(means <= 0), np.count_nonzero(means >= 0))
+    return Comparison(
+        metric=metric,
+        difference=float(differences.mean()),
+        low=float(low),
+        high=float(high),
+        p_value=min(1.0, 2 * fewest / (resamples + 1)),
+    )
+
+
+def _resampled_means(
+    values: npt.NDArray[np.float64], confidence: float, resamples: int, seed: int
+) -> npt.NDArray[np.float64]:
+    count = len(values)
+    if count == 0 or not np.isfinite(values).all():
+        raise DataError(f"bootstrap: {count} values given; it needs one or more, all finite")
+    if not 0 < confidence < 1:
+        raise ConfigError(f"confidence: {confidence} given; it must be between 0 and 1")
+    if resamples < 1:
+        raise ConfigError(f"resamples: {resamples} given; it must be at least 1")
+    random = np.random.default_rng(seed)
+    means = np.empty(resamples)
+    step = max(1, _DRAWS // count)
+    for start in range(0, resamples, step):
+        rows = min(step, resamples - start)
+        draws = random.integers(0, count, (rows, count), dtype=np.uint32)
+        means[start : start + rows] = values[draws].mean(axis=1)
+    return means
