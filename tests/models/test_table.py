@@ -163,6 +163,16 @@ def test_an_id_outside_the_table_is_refused(ids: list[int]) -> None:
         table_of(9, 2)(torch.tensor(ids))
 
 
+def test_distinct_ids_and_their_places() -> None:
+    table = table_of(1000, 2)
+    ids = torch.randint(1000, (3000,), generator=torch.Generator().manual_seed(1))
+    rows, places = table.distinct(ids)
+    assert torch.equal(rows[places], ids)
+    assert sorted(rows.tolist()) == sorted(set(ids.tolist()))
+    empty, nowhere = table.distinct(ids[:0])
+    assert len(empty) == len(nowhere) == 0
+
+
 def test_the_initial_values() -> None:
     table = table_of(4000, 16)
     assert table.weight.std().item() == pytest.approx(0.25, rel=0.02)

@@ -86,12 +86,45 @@ class EmbeddingTable(nn.Module):
         if unique:
             rows, inverse = flat, None
         else:
-            rows, inverse = self._deduplicate(flat)
+            rows, inverse = self.distinct(flat)
         leaf = self.weight.index_select(0, rows).requires_grad_()
         self._read.append((rows, leaf))
         if inverse is None:
             return leaf.view(*ids.shape, self.dim)
         return leaf.index_select(0, inverse).view(*ids.shape, self.dim)
+
+    def distinct(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Each id once, and where every id stands among them.
+
+        What is the same for every repeat of an id (its row, its tower's output) can be computed
+        once and spread out by `places`: `self(rows, unique=True)[places]` equals `self(ids)`.
+
+        Args:
+            ids: rows, int64 `[n]`, each in `[0, rows)`.
+
+        Returns:
+            rows: `[distinct]`, in an order that depends on `ids` alone.
+            places: `[n]`, such that `rows[places]` equals `ids`.
+
+        Raises:
+            IndexError: an id is outside the table.
+        """
+        if ids.is_cuda:
+            unique, places = torch.unique(ids, return_inverse=True)
+            return unique, places
+        # Each id's slot takes the last position that names it: no sorting, two passes of `ids`.
+        named = ids.numpy()
+        if len(named) and (named.min() < 0 or named.max() >= self.rows):
+            raise IndexError(
+                f"ids must be in [0, {self.rows}); given {named.min()} to {named.max()}"
+            )
+        if self._slots is None:
+            self._slots = np.zeros(self.rows, dtype=np.int32)
+        positions = np.arange(len(named), dtype=np.int32)
+        self._slots[named] = positions
+        rows = named[self._slots[named] == positions]
+        self._slots[rows] = positions[: len(rows)]
+        return torch.from_numpy(rows), torch.from_numpy(self._slots[named]).long()
 
     @torch.no_grad()
     def update(
@@ -171,29 +204,10 @@ class EmbeddingTable(nn.Module):
         rows, leaf, gradient = read[0]
         if len(read) == 1:
             return rows, leaf.detach(), gradient
-        rows, inverse = self._deduplicate(torch.cat([part[0] for part in read]))
+        rows, inverse = self.distinct(torch.cat([part[0] for part in read]))
         gradients = torch.cat([part[2] for part in read])
         gradient = gradients.new_zeros(len(rows), self.dim).index_add_(0, inverse, gradients)
         return rows, self.weight.index_select(0, rows), gradient
-
-    def _deduplicate(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Each of `ids` `[n]` once, in a fixed order, and the place of every id among them."""
-        if ids.is_cuda:
-            unique, places = torch.unique(ids, return_inverse=True)
-            return unique, places
-        # Each id's slot takes the last position that names it: no sorting, two passes of `ids`.
-        named = ids.numpy()
-        if len(named) and (named.min() < 0 or named.max() >= self.rows):
-            raise IndexError(
-                f"ids must be in [0, {self.rows}); given {named.min()} to {named.max()}"
-            )
-        if self._slots is None:
-            self._slots = np.zeros(self.rows, dtype=np.int32)
-        positions = np.arange(len(named), dtype=np.int32)
-        self._slots[named] = positions
-        rows = named[self._slots[named] == positions]
-        self._slots[rows] = positions[: len(rows)]
-        return torch.from_numpy(rows), torch.from_numpy(self._slots[named]).long()
 
 
 def _write_rows(target: Tensor, rows: Tensor, values: Tensor) -> None:
