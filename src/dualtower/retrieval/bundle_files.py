@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load_file, save_file
 
+from dualtower.data.arrays import memory_map
 from dualtower.data.columns import FeatureColumn, Ragged
 from dualtower.data.vocabulary import Vocabulary
 from dualtower.retrieval.manifest import BundleManifest
@@ -54,8 +55,8 @@ def read_encoder(folder: Path, manifest: BundleManifest) -> RequestEncoder:
         offsets = folder / f"query_feature_{number}_offsets.npy"
         query_features[feature.name] = FeatureColumn(
             feature,
-            _map(folder / f"query_feature_{number}_values.npy"),
-            _map(offsets) if offsets.exists() else None,
+            memory_map(folder / f"query_feature_{number}_values.npy"),
+            memory_map(offsets) if offsets.exists() else None,
         )
     return RequestEncoder(
         schema=manifest.columns,
@@ -68,7 +69,9 @@ def read_encoder(folder: Path, manifest: BundleManifest) -> RequestEncoder:
             for number, name in enumerate(manifest.feature_vocabularies)
         },
         numeric_scales=dict(manifest.numeric_scales),
-        history=Ragged(_map(folder / "history_items.npy"), _map(folder / "history_offsets.npy")),
+        history=Ragged(
+            memory_map(folder / "history_items.npy"), memory_map(folder / "history_offsets.npy")
+        ),
         query_features=query_features,
         item_categories=np.load(folder / "item_categories.npy", allow_pickle=False),
         corpus=np.load(folder / "corpus.npy", allow_pickle=False),
@@ -77,12 +80,3 @@ def read_encoder(folder: Path, manifest: BundleManifest) -> RequestEncoder:
 
 def _write(path: Path, array: npt.NDArray[Any]) -> None:
     np.save(path, array, allow_pickle=False)
-
-
-def _map(path: Path) -> npt.NDArray[Any]:
-    array: npt.NDArray[Any]
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except ValueError:  # an empty array has nothing to map
-        array = np.load(path, allow_pickle=False)
-    return array

@@ -13,6 +13,7 @@ import polars as pl
 from dualtower.data.columns import FeatureColumn, FeatureSpace, QueryBatch, Ragged, take_ranges
 from dualtower.data.dataset import Log
 from dualtower.data.encode import Side, encode_features
+from dualtower.data.tables import collect, open_table
 from dualtower.data.vocabulary import Vocabulary
 from dualtower.errors import ConfigError, DataError
 from dualtower.schema import Feature, FeatureKind, Schema
@@ -22,7 +23,7 @@ _EVENTS_AT_ONCE = 4_000_000
 Ids = Sequence[Any] | pl.Series | npt.NDArray[Any]
 """Ids of the user's own type, one per row."""
 Frame = Any
-"""A Polars or pandas frame, or an Arrow table."""
+"""A Polars or pandas frame, an Arrow table, or a path of Parquet or CSV."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,8 @@ class RequestEncoder:
         if frame is None:
             table = pl.DataFrame({"": np.zeros(count, dtype=np.int8)})
         else:
-            table = _polars(frame, side)
+            opened = open_table(frame, f"{side} features")
+            table = collect(opened, opened.frame)
             if len(table) != count:
                 raise DataError(f"{side} features: {len(table)} rows for {count} queries")
         return encode_features(
@@ -206,17 +208,6 @@ def series(values: Ids, what: str) -> pl.Series:
         return pl.Series(what, values)
     except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
         raise DataError(f"{what}: the values are not all of one type ({error})") from None
-
-
-def _polars(frame: Frame, side: str) -> pl.DataFrame:
-    if isinstance(frame, pl.DataFrame):
-        return frame
-    if isinstance(frame, pl.LazyFrame):
-        return frame.collect()
-    try:
-        return pl.DataFrame(frame)
-    except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
-        raise DataError(f"{side} features: not a table ({error})") from None
 
 
 def _events_until(log: Log) -> Ragged:
