@@ -1,5 +1,6 @@
 """The validated configuration of a run: TOML on disk, pydantic in code."""
 
+import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -16,7 +17,7 @@ T = TypeVar("T", bound=BaseModel)
 class Settings(BaseModel):
     """Base of all parts: unknown fields are errors, values never change after validation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class DataConfig(Settings):
@@ -319,7 +320,7 @@ def _absolute(config: RunConfig, folder: Path) -> RunConfig:
         for name in names:
             value = getattr(part, name)
             if value is not None:
-                update[name] = str(folder / value)
+                update[name] = os.path.normpath(folder / value)
         return update
 
     paths = {

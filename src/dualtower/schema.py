@@ -24,7 +24,7 @@ class FeatureKind(StrEnum):
 class Feature(BaseModel):
     """A feature column of the interactions (context), items or queries table."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     name: str = Field(min_length=1)
     """The column's name in the user's table."""
@@ -37,7 +37,7 @@ class Feature(BaseModel):
 class Schema(BaseModel):
     """The user's column names, mapped once, and the features of query, item and context."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     query_id: str = "user_id"
     """Column of the interactions and queries tables that names the query."""

@@ -216,7 +216,7 @@ def _build(
         reasons = ", ".join(f"{count:,} ({reason})" for reason, count in dropped.items())
         notes.insert(0, f"{interactions.rows_read:,} rows read, left out: {reasons}")
     for note in notes if progress else ():
-        console.print(note, highlight=False, markup=False)
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
 
 
 def _write_logs(

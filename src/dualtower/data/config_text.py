@@ -1,0 +1,92 @@
+"""A commented TOML configuration from a guess."""
+
+import os
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+from pydantic import BaseModel
+
+from dualtower.config import RunConfig
+from dualtower.data.discover import Guess
+from dualtower.schema import Feature, FeatureKind
+
+_SIDES = ("query_features", "item_features", "context_features")
+_HEAD = """\
+Written by `dualtower init` from a look at your tables; it runs as it is:
+  dualtower fit {name}
+Lines that begin with # are remarks, or settings at their default. Paths are relative to this file.
+"""
+
+
+def config_text(guess: Guess, output: Path) -> str:
+    """The configuration as TOML, with what was guessed and why, and all other settings as remarks.
+
+    Args:
+        guess: what `discover` returned.
+        output: where the text will be saved; the paths in it become relative to its folder.
+    """
+    folder = output.resolve().parent
+    lines = [f"# {line}" for line in _HEAD.format(name=output.name).splitlines()]
+    for name in RunConfig.model_fields:
+        section = getattr(guess.config, name)
+        lines += ["", f"# {_summary(type(section))}", f"[{name}]"]
+        settings = type(section).model_fields
+        for setting, description in settings.items():
+            value = getattr(section, setting)
+            if setting in _SIDES:
+                lines += _feature_lines(guess, setting, value)
+                continue
+            if name == "data" and setting != "dataset" and value is not None:
+                value = os.path.relpath(Path(value).resolve(), folder)
+            reason = guess.reasons.get(f"{name}.{setting}")
+            meaning = description.description or ""
+            lines += _remark(f"{reason}." if reason else meaning)
+            written = reason is not None or description.is_required()
+            lines.append(("" if written else "# ") + f"{setting} = {_toml(value)}")
+    return "\n".join(lines) + "\n"
+
+
+def _feature_lines(guess: Guess, side: str, features: tuple[Feature, ...]) -> list[str]:
+    lines = []
+    if features:
+        lines.append(f"{side} = [")
+        for feature in features:
+            reason = guess.reasons.get(f"columns.{side}.{feature.name}", "")
+            lines.append(f"  {_feature(feature)},  # {reason}")
+        lines.append("]")
+    elif side == "context_features" and guess.context_candidates:
+        lines += _remark(
+            "Columns of the interactions that could be context: keep those whose value is known "
+            "when a recommendation is asked for (not what comes of it, such as a price paid)."
+        )
+        lines.append(f"# {side} = [")
+        lines += [f"#   {_feature(feature)}," for feature in guess.context_candidates]
+        lines.append("# ]")
+    else:
+        lines.append(f"# {side} = []")
+    return lines
+
+
+def _feature(feature: Feature) -> str:
+    kind = (
+        "" if feature.kind == FeatureKind.CATEGORICAL else f", kind = {_toml(feature.kind.value)}"
+    )
+    return f"{{name = {_toml(feature.name)}{kind}}}"
+
+
+def _summary(section: type[BaseModel]) -> str:
+    return (section.__doc__ or "").strip().splitlines()[0]
+
+
+def _remark(text: str) -> list[str]:
+    plain = " ".join(text.split()).replace("`", "")
+    return [f"# {line}" for line in textwrap.wrap(plain, 96)]
+
+
+def _toml(value: Any) -> str:
+    if value is None:
+        return '""  (not set)'
+    plain = list(value) if isinstance(value, tuple) else value
+    return str(tomlkit.item(plain).as_string())

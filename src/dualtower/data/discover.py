@@ -1,0 +1,276 @@
+"""Guessing what the user's tables and columns are, for `dualtower init`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from dualtower.config import DataConfig, RunConfig, SplitConfig
+from dualtower.data.feature_guess import guess_category, guess_features
+from dualtower.data.interactions import SPLIT_VALUES
+from dualtower.data.profiles import (
+    ITEM_WORDS,
+    QUERY_WORDS,
+    Column,
+    Profile,
+    profile_tables,
+    word_score,
+)
+from dualtower.data.tables import collect
+from dualtower.data.times import microseconds
+from dualtower.errors import DataError
+from dualtower.schema import Feature, Schema
+
+TIME_WORDS = ("timestamp", "datetime", "time", "date", "ts", "created", "at")
+POSITION_WORDS = ("position", "order", "rank", "index", "step", "seq", "sequence")
+WEIGHT_WORDS = ("rating", "weight", "star", "overall", "score", "value", "quantity", "count")
+SPLIT_WORDS = ("split", "fold", "subset", "partition", "set")
+_EARLIEST_EPOCH = 100_000_000
+"""Whole numbers below this (1973 in seconds) in a time column are places, not times."""
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What `discover` found."""
+
+    config: RunConfig
+    """A configuration that runs as it is; its paths are as the tables were named."""
+    reasons: dict[str, str]
+    """Why, by setting (`columns.query_id`)."""
+    context_candidates: tuple[Feature, ...] = ()
+    """Columns of the interactions that may be context, if they are known at request time."""
+
+    @property
+    def notes(self) -> list[str]:
+        """One line for each thing guessed."""
+        return [f"{setting}: {reason}" for setting, reason in self.reasons.items()]
+
+
+def discover(tables: Sequence[str | Path]) -> Guess:
+    """Look at tables and guess which is which and what their columns mean.
+
+    Args:
+        tables: files, globs or folders; Parquet or CSV.
+
+    Raises:
+        DataError: a table cannot be read, or none looks like interactions.
+    """
+    profiles = profile_tables(tables)
+    interactions, query, item = _find_interactions(profiles)
+    reasons = {
+        "data.interactions": f"{Path(interactions.path).name} has {interactions.rows:,} rows with both a "
+        f"query ({query.name}) and an item ({item.name})",
+        "columns.query_id": _distinct(interactions, query),
+        "columns.item_id": _distinct(interactions, item),
+    }
+    others = [profile for profile in profiles if profile is not interactions]
+    items = _find_side_table(others, interactions, item, ITEM_WORDS, QUERY_WORDS)
+    if items is not None:
+        others = [profile for profile in others if profile is not items[0]]
+    queries = _find_side_table(others, interactions, query, QUERY_WORDS, ITEM_WORDS)
+    values: dict[str, object] = {"query_id": query.name, "item_id": item.name}
+    used = {query.name, item.name}
+    for setting, (name, reason) in _order_weight_split(interactions, used).items():
+        values[setting] = name
+        reasons[f"columns.{setting}"] = reason
+        used.add(name)
+    if items is not None:
+        profile, key = items
+        reasons["data.items"] = f"{Path(profile.path).name} has one row per {key.name} ({profile.rows:,})"
+        values["item_id_in_items"] = key.name if key.name != item.name else None
+        category = guess_category(profile, key)
+        if category is not None:
+            values["category"] = category.name
+            reasons["columns.category"] = (
+                f"{category.name}: one of {category.distinct:,} values per item"
+            )
+        item_ids = interactions.sample[item.name]
+        values["item_features"], found = guess_features(profile, {key.name}, item_ids)
+        reasons |= {f"columns.item_features.{name}": why for name, why in found.items()}
+    if queries is not None:
+        profile, key = queries
+        reasons["data.queries"] = f"{Path(profile.path).name} has one row per {key.name} ({profile.rows:,})"
+        values["query_id_in_queries"] = key.name if key.name != query.name else None
+        values["query_features"], found = guess_features(
+            profile, {key.name}, interactions.sample[item.name]
+        )
+        reasons |= {f"columns.query_features.{name}": why for name, why in found.items()}
+    context, _ = guess_features(interactions, used, interactions.sample[item.name])
+    by_column = "split" in values
+    reasons["split.by"] = (
+        f"column {values['split']} says which part each event is in"
+        if by_column
+        else "each query's last event is the test, the last but one the validation"
+    )
+    config = RunConfig(
+        data=DataConfig(
+            interactions=interactions.path,
+            items=items[0].path if items is not None else None,
+            queries=queries[0].path if queries is not None else None,
+        ),
+        columns=Schema.model_validate(values),
+        split=SplitConfig(by="column" if by_column else "leave_last_out"),
+    )
+    return Guess(config, reasons, context)
+
+
+def _find_interactions(profiles: Sequence[Profile]) -> tuple[Profile, Column, Column]:
+    found = []
+    for profile in profiles:
+        query, item = _best(profile, QUERY_WORDS), _best(profile, ITEM_WORDS)
+        if query is not None and item is not None and query.name != item.name:
+            found.append((profile, query, item))
+    if not found:
+        found = [pair for profile in profiles for pair in _by_repetition(profile)]
+    if not found:
+        seen = "; ".join(
+            f"{profile.path}: {', '.join(column.name for column in profile.columns)}"
+            for profile in profiles
+        )
+        raise DataError(
+            "no table looks like interactions, with one column that names the query (user_id) and "
+            f"one that names the item (item_id), both with repeats. Seen: {seen}. "
+            "Rename two columns so, or write the configuration by hand."
+        )
+    return max(found, key=lambda entry: entry[0].rows)
+
+
+def _best(profile: Profile, vocabulary: Sequence[str]) -> Column | None:
+    """The id column with repeats whose name fits best."""
+    fitting = [
+        column
+        for column in profile.columns
+        if column.may_be_id and not column.unique and word_score(column.words, vocabulary)
+    ]
+    return max(fitting, key=lambda column: word_score(column.words, vocabulary), default=None)
+
+
+def _by_repetition(profile: Profile) -> list[tuple[Profile, Column, Column]]:
+    """Without telling names: the two columns of most values that repeat, in their order."""
+    taken = {*TIME_WORDS, *POSITION_WORDS, *WEIGHT_WORDS, *SPLIT_WORDS}
+    candidates = [
+        column
+        for column in profile.columns
+        if column.may_be_id
+        and not column.unique
+        and column.distinct > 1
+        and not taken.intersection(column.words)
+    ]
+    if len(candidates) < 2:
+        return []
+    most = sorted(candidates, key=lambda column: -column.distinct)[:2]
+    query, item = (column for column in profile.columns if column in most)
+    return [(profile, query, item)]
+
+
+def _find_side_table(
+    profiles: Sequence[Profile],
+    interactions: Profile,
+    key: Column,
+    own: Sequence[str],
+    other: Sequence[str],
+) -> tuple[Profile, Column] | None:
+    """The table with one row per id, and its id column."""
+    ids = interactions.sample[key.name].drop_nulls().unique()
+    found: list[tuple[float, Profile, Column]] = []
+    for profile in profiles:
+        for column in profile.columns:
+            if not (column.may_be_id and column.unique):
+                continue
+            score = 4.0 if column.name == key.name else word_score(column.words, own)
+            if word_score(column.words, other) and column.name != key.name:
+                continue
+            if not score and not word_score(profile.words, other):
+                score = word_score(profile.words, own) * ("id" in column.words)
+            overlap = _overlap(ids, profile.sample[column.name])
+            if overlap and (score or overlap >= 0.5):
+                found.append((score + overlap, profile, column))
+    if not found:
+        return None
+    _, profile, column = max(found, key=lambda entry: (entry[0], entry[1].rows))
+    return profile, column
+
+
+def _overlap(ids: pl.Series, values: pl.Series) -> float:
+    """The larger share of the two sets of ids that is in the other."""
+    cast = values.cast(ids.dtype, strict=False).drop_nulls().unique()
+    if cast.is_empty() or ids.is_empty():
+        return 0.0
+    both = int(ids.is_in(cast.implode()).sum())
+    return max(both / len(ids), both / len(cast))
+
+
+def _order_weight_split(interactions: Profile, used: set[str]) -> dict[str, tuple[str, str]]:
+    """The columns for order, weight and split, with why."""
+    found: dict[str, tuple[str, str]] = {}
+    free = [column for column in interactions.columns if column.name not in used]
+    for column in _by_words(free, SPLIT_WORDS):
+        text = interactions.sample[column.name]
+        if text.dtype == pl.String and set(text.drop_nulls().str.to_lowercase().unique()) <= set(
+            SPLIT_VALUES
+        ):
+            found["split"] = (column.name, f"{column.name} says train, validation or test")
+            break
+    has_split = pl.col(found["split"][0]).is_not_null() if "split" in found else pl.lit(True)
+    times = [column for column in free if column.dtype.is_temporal()]
+    times.sort(key=lambda column: column.dtype == pl.Date)
+    for column in dict.fromkeys([*times, *_by_words(free, TIME_WORDS)]):
+        if _is_time(interactions, column, has_split):
+            found["timestamp"] = (column.name, f"{column.name} is a time in every row")
+            break
+    if "timestamp" not in found:
+        for column in _by_words(free, (*POSITION_WORDS, *TIME_WORDS)):
+            missing = pl.col(column.name).is_null()
+            if column.dtype.is_integer() and not _any(interactions, missing & has_split):
+                found["position"] = (column.name, f"{column.name} is a whole number in every row")
+                break
+    taken = {name for name, _ in found.values()}
+    for column in _by_words(free, WEIGHT_WORDS):
+        if column.name not in taken and _is_weight(interactions, column, has_split):
+            found["weight"] = (column.name, f"{column.name} is a number, 0 or more, in every row")
+            break
+    return found
+
+
+def _by_words(columns: Sequence[Column], vocabulary: Sequence[str]) -> list[Column]:
+    fitting = [column for column in columns if set(vocabulary).intersection(column.words)]
+    return sorted(
+        fitting,
+        key=lambda column: min(
+            vocabulary.index(word) for word in column.words if word in vocabulary
+        ),
+    )
+
+
+def _is_time(profile: Profile, column: Column, rows: pl.Expr) -> bool:
+    if not (column.dtype.is_numeric() or column.dtype.is_temporal() or column.dtype == pl.String):
+        return False
+    if column.dtype.is_numeric():
+        smallest = profile.sample[column.name].cast(pl.Float64).min()
+        if not isinstance(smallest, float) or smallest < _EARLIEST_EPOCH:
+            return False
+    try:
+        _, rule, _ = microseconds(profile.table, column.name)
+    except DataError:
+        return False
+    return not _any(profile, rule.broken & rows)
+
+
+def _is_weight(profile: Profile, column: Column, rows: pl.Expr) -> bool:
+    if not column.dtype.is_numeric():
+        return False
+    value = pl.col(column.name).cast(pl.Float64)
+    good = (value.is_finite() & (value >= 0)).fill_null(False)
+    return not _any(profile, ~good & rows)
+
+
+def _any(profile: Profile, flag: pl.Expr) -> bool:
+    return bool(collect(profile.table, profile.table.frame.select(flag.any())).item())
+
+
+def _distinct(profile: Profile, column: Column) -> str:
+    of = (
+        "" if len(profile.sample) == profile.rows else f" in the first {len(profile.sample):,} rows"
+    )
+    return f"{column.name}: {column.distinct:,} different values{of}"

@@ -1,0 +1,152 @@
+"""What can be seen of a table without being told: names, types, uniqueness, cardinality."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from dualtower.data.tables import Table, collect, find_files, open_table
+from dualtower.errors import DataError
+
+SAMPLE_ROWS = 1_000_000
+"""Columns are judged by this many first rows; a table that is longer is never called unique."""
+
+QUERY_WORDS = (
+    *("user", "query", "customer", "household", "member", "client", "visitor", "reviewer"),
+    *("person", "shopper", "buyer", "viewer", "listener", "reader", "account", "uid", "session"),
+)
+"""Words in names of query columns and tables, the most telling first."""
+ITEM_WORDS = (
+    *("item", "product", "movie", "article", "book", "song", "track", "sku", "asin", "isbn"),
+    *("video", "film", "game", "recipe", "news", "document", "business", "restaurant", "poi"),
+    *("artist", "listing", "show", "content", "upc", "iid"),
+)
+"""Words in names of item columns and tables, the most telling first."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column as seen in the sample."""
+
+    name: str
+    dtype: pl.DataType
+    rows: int
+    """Rows of the sample."""
+    filled: int
+    """Rows that are not null."""
+    distinct: int
+    """Different values among them."""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words of its name."""
+        return words(self.name)
+
+    @property
+    def is_list(self) -> bool:
+        """Whether each row holds a list."""
+        return isinstance(self.dtype, pl.List | pl.Array)
+
+    @property
+    def unique(self) -> bool:
+        """Whether every row has a value of its own."""
+        return self.filled == self.rows == self.distinct
+
+    @property
+    def may_be_id(self) -> bool:
+        """Whether its type can be an id's."""
+        return self.dtype.is_integer() or self.dtype in (pl.String, pl.Categorical)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A table and its columns."""
+
+    path: str
+    table: Table
+    sample: pl.DataFrame
+    rows: int
+    columns: tuple[Column, ...]
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words of its file name."""
+        return words(Path(self.path).name.split(".")[0])
+
+    def column(self, name: str) -> Column:
+        """The column of that name."""
+        return next(column for column in self.columns if column.name == name)
+
+
+def profile_tables(paths: Sequence[str | Path]) -> list[Profile]:
+    """Profiles of files, globs, or the tables in folders.
+
+    A folder whose files all have the same columns is one table; otherwise each of its files is
+    one, and files that are no tables are passed over.
+
+    Raises:
+        DataError: a path does not exist, a table cannot be read, or there is none.
+    """
+    profiles = []
+    for path in paths:
+        if Path(path).is_dir():
+            profiles += _profile_folder(Path(path))
+        else:
+            profiles.append(_profile(str(path)))
+    if not profiles:
+        raise DataError("no tables given; name the files or the folder of your tables")
+    return profiles
+
+
+def words(name: str) -> tuple[str, ...]:
+    """The lower-case words of a name, in the singular: movieId → movie, id."""
+    apart = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name)
+    found: list[str] = []
+    for word in re.findall(r"[a-z0-9]+", apart.lower()):
+        if len(word) > 3 and word.endswith("id"):
+            found += [word[:-2], "id"]
+        elif len(word) > 3 and word.endswith("s") and word != "news":
+            found.append(word[:-1])
+        else:
+            found.append(word)
+    return tuple(found)
+
+
+def word_score(of: Sequence[str], vocabulary: Sequence[str]) -> float:
+    """How well words fit a vocabulary: 0 not at all, up to 2 for its first word beside "id"."""
+    places = [vocabulary.index(word) for word in of if word in vocabulary]
+    if not places:
+        return 0.0
+    is_id = any(word in ("id", "code", "key", "number", *vocabulary[-12:]) for word in of)
+    return 1.0 + 0.5 * is_id + 0.5 * (1 - min(places) / len(vocabulary))
+
+
+def _profile_folder(folder: Path) -> list[Profile]:
+    files = find_files(str(folder), "tables")
+    readable = [file for file in files if _looks_like_table(file)]
+    if not readable:
+        raise DataError(f"{folder}: holds no Parquet, CSV or TSV file")
+    schemas = {tuple(open_table(file, "table").schema.names()) for file in readable}
+    if len(readable) > 1 and len(schemas) == 1:
+        return [_profile(str(folder))]
+    return [_profile(str(file)) for file in readable]
+
+
+def _looks_like_table(file: Path) -> bool:
+    return file.name.lower().endswith((".parquet", ".pq", ".csv", ".tsv", ".csv.gz", ".tsv.gz"))
+
+
+def _profile(path: str) -> Profile:
+    table = open_table(path, "table")
+    sample = collect(table, table.frame.head(SAMPLE_ROWS))
+    rows = int(collect(table, table.frame.select(pl.len())).item())
+    columns = []
+    for series in sample:
+        filled = len(series) - series.null_count()
+        distinct = 0
+        if not series.dtype.is_nested() and series.dtype != pl.Object:
+            distinct = series.drop_nulls().n_unique()
+        columns.append(Column(series.name, series.dtype, rows, filled, distinct))
+    return Profile(path, table, sample, rows, tuple(columns))
