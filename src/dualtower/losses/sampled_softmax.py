@@ -71,22 +71,23 @@ class _SampledSoftmax(torch.autograd.Function):
     ) -> Tensor:
         column = target.unsqueeze(1)
         logits = scores if log_inclusion is None else scores - log_inclusion
+        positive = logits.gather(1, column)
         if excluded is not None:
-            positive = logits.gather(1, column)
-            if logits is scores:
-                logits = scores.masked_fill(excluded, -math.inf)
-            else:
-                logits.masked_fill_(excluded, -math.inf)
+            # The difference above is ours to write to; the scores are not.
+            own = logits is not scores
+            logits = (logits.masked_fill_ if own else logits.masked_fill)(excluded, -math.inf)
             logits.scatter_(1, column, positive)
-        log_probability = torch.log_softmax(logits, dim=1)
-        ctx.save_for_backward(log_probability, column)
-        return -log_probability.gather(1, column).mean()
+        probability = torch.softmax(logits, dim=1)
+        ctx.save_for_backward(probability, column)
+        # log Σ exp(logits), read off at the largest logit, whose probability cannot underflow.
+        log_sum = logits.amax(dim=1) - probability.amax(dim=1).log()
+        return (log_sum - positive.squeeze(1)).mean()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        log_probability, column = ctx.saved_tensors
-        scale = gradient / len(log_probability)
-        to_scores = log_probability.exp().mul_(scale)
+        probability, column = ctx.saved_tensors
+        scale = gradient / len(probability)
+        to_scores = probability * scale
         to_scores.scatter_add_(1, column, (-scale).expand(column.shape))
         return to_scores, None, None, None
