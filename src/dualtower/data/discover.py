@@ -77,7 +77,9 @@ def discover(tables: Sequence[str | Path]) -> Guess:
         used.add(name)
     if items is not None:
         profile, key = items
-        reasons["data.items"] = f"{Path(profile.path).name} has one row per {key.name} ({profile.rows:,})"
+        reasons["data.items"] = (
+            f"{Path(profile.path).name} has one row per {key.name} ({profile.rows:,})"
+        )
         values["item_id_in_items"] = key.name if key.name != item.name else None
         category = guess_category(profile, key)
         if category is not None:
@@ -90,7 +92,9 @@ def discover(tables: Sequence[str | Path]) -> Guess:
         reasons |= {f"columns.item_features.{name}": why for name, why in found.items()}
     if queries is not None:
         profile, key = queries
-        reasons["data.queries"] = f"{Path(profile.path).name} has one row per {key.name} ({profile.rows:,})"
+        reasons["data.queries"] = (
+            f"{Path(profile.path).name} has one row per {key.name} ({profile.rows:,})"
+        )
         values["query_id_in_queries"] = key.name if key.name != query.name else None
         values["query_features"], found = guess_features(
             profile, {key.name}, interactions.sample[item.name]

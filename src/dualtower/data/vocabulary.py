@@ -1,5 +1,6 @@
 """The unique values of an id or feature column, and the row each one has."""
 
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,12 @@ class Vocabulary:
 
     def encode(self, values: pl.Series) -> npt.NDArray[np.int32]:
         """The row of each value, `[len(values)]`; 0 where it is null or not in the vocabulary."""
-        cast = pl.DataFrame({"value": values.cast(self.values.dtype, strict=False)})
-        joined = cast.join(self._rows, on="value", how="left", maintain_order="left")
+        cast = self._cast(values)
+        if self._is_large and len(cast) < len(self.values) // 16:
+            return self._search(cast)
+        joined = cast.to_frame("value").join(
+            self._rows, on="value", how="left", maintain_order="left"
+        )
         return joined["row"].fill_null(0).to_numpy().astype(np.int32)
 
     def decode(self, rows: npt.NDArray[np.integer]) -> pl.Series:
@@ -44,3 +49,29 @@ class Vocabulary:
     def load(cls, path: Path) -> "Vocabulary":
         """Read what `save` wrote."""
         return cls(pl.read_parquet(path)["value"])
+
+    def _cast(self, values: pl.Series) -> pl.Series:
+        dtype = self.values.dtype
+        cast = values.cast(dtype, strict=False)
+        if values.dtype.is_numeric() and dtype.is_numeric():
+            same = cast.cast(values.dtype, strict=False) == values
+            cast = cast.to_frame().select(pl.when(same).then(pl.first())).to_series()
+        return cast
+
+    @property
+    def _is_large(self) -> bool:
+        dtype = self.values.dtype
+        return len(self.values) > 10_000 and (dtype == pl.String or dtype.is_integer())
+
+    def _search(self, values: pl.Series) -> npt.NDArray[np.int32]:
+        """The row of each of a few values: a join would look at the whole vocabulary."""
+        ascending, rows = self._ascending
+        place = np.minimum(ascending.search_sorted(values).to_numpy(), len(ascending) - 1)
+        found = (ascending.gather(place) == values).fill_null(False).to_numpy()
+        return np.where(found, rows[place], 0).astype(np.int32)
+
+    @cached_property
+    def _ascending(self) -> tuple[pl.Series, npt.NDArray[np.int64]]:
+        """The values in order, and the row of each."""
+        order = self.values.arg_sort()
+        return self.values.gather(order), order.to_numpy().astype(np.int64) + 1

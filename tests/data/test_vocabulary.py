@@ -1,0 +1,48 @@
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from dualtower.data.vocabulary import Vocabulary
+
+
+def test_rows_from_one_and_zero_for_the_unknown() -> None:
+    vocabulary = Vocabulary(pl.Series(["b", "a", "c"]))
+    assert len(vocabulary) == 4
+    assert vocabulary.encode(pl.Series(["c", "x", None, "b"])).tolist() == [3, 0, 0, 1]
+    assert vocabulary.decode(np.array([0, 2, 2])).to_list() == [None, "a", "a"]
+
+
+def test_values_of_another_type_only_where_nothing_is_lost() -> None:
+    numbers = Vocabulary(pl.Series([12, 7]))
+    assert numbers.encode(pl.Series(["12", "x", "7"])).tolist() == [1, 0, 2]
+    assert numbers.encode(pl.Series([12.0, 12.5, None, float("nan")])).tolist() == [1, 0, 0, 0]
+    assert numbers.encode(pl.Series([7], dtype=pl.Int8)).tolist() == [2]
+    small = Vocabulary(pl.Series([12, 7], dtype=pl.Int8))
+    assert small.encode(pl.Series([12, 268, -244])).tolist() == [1, 0, 0]
+    texts = Vocabulary(pl.Series(["12", "7"]))
+    assert texts.encode(pl.Series([7, 8])).tolist() == [2, 0]
+    days = Vocabulary(pl.Series([date(2024, 5, 1)]))
+    assert days.encode(pl.Series([date(2024, 5, 1), date(2024, 5, 2)])).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("text", [True, False])
+def test_a_few_values_of_many(text: bool) -> None:
+    numbers = np.random.default_rng(0).permutation(20_000) * 2
+    values = pl.Series(numbers)
+    vocabulary = Vocabulary(values.cast(pl.String) if text else values)
+    wanted = pl.Series([int(numbers[19_999]), -1, 39_999, 1, None, int(numbers[5]), 99_999_999])
+    asked = wanted.cast(pl.String) if text else wanted
+    assert vocabulary.encode(asked).tolist() == [20_000, 0, 0, 0, 0, 6, 0]
+    assert vocabulary.encode(asked[:0]).tolist() == []
+    assert vocabulary.encode(asked.clear(n=1)).tolist() == [0]
+    everything = vocabulary.encode(vocabulary.values)
+    assert everything.tolist() == list(range(1, 20_001))
+
+
+def test_saved_and_loaded(tmp_path: Path) -> None:
+    Vocabulary(pl.Series([3, 1])).save(tmp_path / "values.parquet")
+    loaded = Vocabulary.load(tmp_path / "values.parquet")
+    assert loaded.encode(pl.Series([1, 3])).tolist() == [2, 1]
