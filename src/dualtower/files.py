@@ -124,7 +124,10 @@ def read_manifest(folder: Path, format_name: str, version: int) -> dict[str, Any
         raise BundleError(f"{folder}: {MANIFEST} or its .sha256 is missing; not a {format_name}")
     if sha256(path) != guard.read_bytes().decode("ascii", "replace").rstrip("\n"):
         raise BundleError(f"{path}: damaged (SHA-256 differs); write the {format_name} again")
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        content: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise BundleError(f"{path}: not a manifest ({error})") from None
     if content.get("format") != format_name or content.get("format_version") != version:
         raise BundleError(
             f"{path}: says {content.get('format')!r} version {content.get('format_version')!r}; "

@@ -100,6 +100,8 @@ def test_more_exclusions(bundle: Bundle) -> None:
 
 
 def test_arguments_that_do_not_fit(bundle: Bundle) -> None:
+    with pytest.raises(DataError, match=r"query features: none .* age; the model has none"):
+        bundle.recommend(["q1"], features=pl.DataFrame({"age": [5]}))
     with pytest.raises(ConfigError, match="n: 0 items asked for; it should be 1 or more"):
         bundle.recommend(["q1"], n=0)
     with pytest.raises(ConfigError, match="'q1' is one value; give a list"):
@@ -207,6 +209,8 @@ def test_features_and_context_as_at_training(tmp_path: Path) -> None:
         assert unknown["score"].to_list() == [0.0]
         with pytest.raises(DataError, match="query features: 2 rows for 1 queries"):
             bundle.recommend(["q1"], features=pl.DataFrame({"age": [1, 2]}))
+        with pytest.raises(DataError, match=r"context features: none .* minute; they are hour"):
+            bundle.recommend(["q1"], context=pl.DataFrame({"minute": [5]}))
         with pytest.raises(DataError, match="age"):
             bundle.recommend(["q1"], features=pl.DataFrame({"age": ["old"]}))
 
@@ -381,6 +385,16 @@ def test_a_manifest_of_another_kind(
     rewrite_manifest(copy, **changes)
     with pytest.raises(BundleError, match=f"(?s){message}"):
         Bundle.load(copy)
+
+
+def test_a_manifest_that_is_none(saved: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "bundle"
+    shutil.copytree(saved, copy)
+    for text in ("{", "[1]", "3"):
+        (copy / "manifest.json").write_text(text)
+        (copy / "manifest.json.sha256").write_text(files.sha256(copy / "manifest.json"))
+        with pytest.raises(BundleError, match=r"manifest\.json: not a manifest"):
+            Bundle.load(copy)
 
 
 def test_no_bundle_there(tmp_path: Path) -> None:

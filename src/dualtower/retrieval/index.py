@@ -16,6 +16,7 @@ FLAT_BELOW = 50_000
 """`auto` takes the exact index below so many items: a scan of them costs well under 1 ms."""
 _SMALLEST_EFFORT = {"flat": 1, "ivf": 4, "hnsw": 32, "compressed": 4}
 _NEIGHBOURS = 32
+_MOST_CANDIDATES = 4_096
 _REFINE = 2
 
 
@@ -38,6 +39,8 @@ class Index:
     """Exact search over the same vectors."""
     effort: int
     """Clusters looked into, or candidates kept; more finds more and takes longer. 1 for flat."""
+    most_effort: int
+    """The effort beyond which nothing more is found (ivf, compressed) or asked for (hnsw)."""
     threads: int
     """CPU threads of a search; PyTorch's number at build unless changed."""
 
@@ -197,7 +200,7 @@ def _hnsw(index: Index, seed: int) -> tuple[Any, int]:
     # Threads would add vectors in an order that changes from run to run.
     faiss.omp_set_num_threads(1)
     built.add(np.hstack([scaled, filler]).astype(np.float32))
-    return built, max(len(index), 1)
+    return built, min(_MOST_CANDIDATES, len(index))
 
 
 _BUILDERS = {"flat": _flat, "ivf": _ivf, "hnsw": _hnsw, "compressed": _compressed}

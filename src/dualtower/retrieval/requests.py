@@ -178,6 +178,13 @@ class RequestEncoder:
         else:
             opened = open_table(frame, f"{side} features")
             table = collect(opened, opened.frame)
+            names = [feature.name for feature in features]
+            if not set(names) & set(table.columns):
+                known = f"they are {', '.join(names)}" if names else "the model has none"
+                raise DataError(
+                    f"{side} features: none is among the columns {', '.join(table.columns)}; "
+                    + known
+                )
             if len(table) != count:
                 raise DataError(f"{side} features: {len(table)} rows for {count} queries")
         return encode_features(
