@@ -55,9 +55,9 @@ def training_plot(curves: Sequence[TrainingCurve], colours: dict[str, str]) -> P
         for axes in (left, right):
             axes.set_xlabel("epoch")
             axes.xaxis.get_major_locator().set_params(integer=True)
-        right.legend()
+        _legend_above(figure, right)
 
-    return _render(draw, 8.6, 3.1)
+    return _render(draw, 8.6, 3.4)
 
 
 def category_plot(
@@ -89,9 +89,9 @@ def category_plot(
         axes.set_xlabel(metric)
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)
-        axes.legend(loc="lower right")
+        _legend_above(figure, axes)
 
-    return _render(draw, 8.6, 1.2 + len(categories) * max(0.32, 0.13 * len(rates)))
+    return _render(draw, 8.6, 1.4 + len(categories) * max(0.32, 0.13 * len(rates)))
 
 
 def popularity_plot(
@@ -125,12 +125,18 @@ def popularity_plot(
                 values, shares = _cumulative(counts)
                 axes.step(values, shares, where="post", color=colour, linestyle=dash, label=name)
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.set_xlabel("training events of the item (+ 1)")
         axes.set_ylabel("share of recommendations")
         axes.set_ylim(0, 1.01)
-        axes.legend(loc="upper left")
+        _legend_above(figure, axes)
 
-    return _render(draw, 8.6, 3.4)
+    return _render(draw, 8.6, 3.8)
+
+
+def _legend_above(figure: Any, axes: Any) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=4)
 
 
 def _cumulative(

@@ -198,10 +198,10 @@ def _comparison_table(
         test = values["mrr"].get("main_less_this")
         cells.append("" if test is None else _test_cell(test))
         rows.append(cells)
-    headings = ["model", *metrics, f"coverage@{largest}", f"{main} less this, mrr"]
+    headings = ["model", *metrics, f"coverage@{largest}", "Δ mrr"]
     note = (
-        "<p>Small figures are 95% bootstrap intervals over queries; p is from a paired bootstrap. "
-        "The best value of a column is bold.</p>"
+        f"<p>Δ mrr is that of {escape(main)} less the row's; p is from a paired bootstrap. Small "
+        "figures are 95% bootstrap intervals over queries. The best of each column is bold.</p>"
     )
     return _table(headings, rows) + note
 
@@ -209,7 +209,7 @@ def _comparison_table(
 def _test_cell(test: dict[str, Any]) -> str:
     p_value = f"p = {test['p_value']:.3f}" if test["p_value"] >= 0.001 else "p &lt; 0.001"
     interval = f"{test['low']:+.4f} – {test['high']:+.4f}"
-    return f"{test['difference']:+.4f}<small>{interval}, {p_value}</small>"
+    return f"{test['difference']:+.4f}<small>{interval}</small><small>{p_value}</small>"
 
 
 def _segments_table(evaluations: Mapping[str, Evaluation]) -> str:

@@ -1,0 +1,245 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dualtower.data.dataset import Dataset, Log
+from dualtower.errors import DataError, NotFittedError
+from dualtower.evaluation import vector_ranking
+from dualtower.evaluation.ranking import Ranking, rank_targets
+from dualtower.models.base import Model
+from dualtower.models.popularity import Popularity
+from tests.evaluation.slow import GivenScores, GivenVectors, slow_ranks
+from tests.helpers import tiny_dataset
+
+
+def log_of(histories, targets, item_count, corpus=None) -> Log:
+    """Every query's history, then its targets."""
+    logs = [list(past) + list(new) for past, new in zip(histories, targets, strict=True)]
+    dataset = tiny_dataset(logs, item_count=item_count)
+    start = dataset.offsets[:-1] + np.array([0, *(len(past) for past in histories)])
+    rows = np.arange(1, item_count) if corpus is None else np.array(sorted(corpus))
+    return Log(dataset, start, dataset.offsets[1:], rows)
+
+
+def as_dict(ranking: Ranking) -> dict[tuple[int, int], float]:
+    rows = ranking.queries[ranking.query]
+    pairs = zip(rows.tolist(), ranking.items.tolist(), strict=True)
+    return dict(zip(pairs, ranking.ranks.tolist(), strict=True))
+
+
+def rank_all(model: Model, log: Log, **options) -> Ranking:
+    return rank_targets(model, log, log.queries(), progress=False, **options)
+
+
+SCORES = np.array([[0, 0, 0, 0, 0, 0], [9, 5, 4, 4, 3, 4]], dtype=np.float32)
+"""One query; items 2, 3 and 5 tie behind item 1. Row 0, the unknown, never competes."""
+
+
+@pytest.mark.parametrize(("target", "rank"), [(1, 1), (2, 3), (3, 3), (5, 3), (4, 5)])
+def test_ties_count_as_half(target, rank):
+    log = log_of([[]], [[target]], 6)
+    assert as_dict(rank_all(GivenScores(SCORES), log)) == {(1, target): rank}
+
+
+def test_seen_items_leave_the_ranking():
+    log = log_of([[1, 3, 3]], [[5]], 6)
+    assert as_dict(rank_all(GivenScores(SCORES), log)) == {(1, 5): 1.5}
+    assert as_dict(rank_all(GivenScores(SCORES), log, exclude_seen=False)) == {(1, 5): 3}
+
+
+def test_a_seen_target_is_dropped_and_counted():
+    log = log_of([[1, 2]], [[2, 4, 4]], 6)
+    ranking = rank_all(GivenScores(SCORES), log)
+    assert as_dict(ranking) == {(1, 4): 3}
+    assert (ranking.seen_targets, ranking.dropped_queries) == (1, 0)
+
+
+def test_a_query_with_only_seen_targets_is_dropped_and_counted():
+    scores = np.repeat(SCORES[1:], 3, axis=0)
+    log = log_of([[1], [1]], [[1], [2]], 6)
+    ranking = rank_all(GivenScores(scores), log, top=2)
+    assert ranking.queries.tolist() == [2]
+    assert ranking.query.tolist() == [0]
+    assert (ranking.seen_targets, ranking.dropped_queries) == (1, 1)
+    assert sorted(ranking.top[0].tolist())[0] in (2, 3)
+
+
+def test_targets_outside_the_corpus_are_misses_and_counted():
+    log = log_of([[]], [[1, 4]], 6, corpus=[2, 3, 4])
+    ranking = rank_all(GivenScores(SCORES), log)
+    assert as_dict(ranking) == {(1, 1): np.inf, (1, 4): 3}
+    assert ranking.outside_corpus == 1
+
+
+def test_other_targets_stay_in_the_ranking():
+    log = log_of([[]], [[1, 4]], 6)
+    assert as_dict(rank_all(GivenScores(SCORES), log)) == {(1, 1): 1, (1, 4): 5}
+
+
+def test_identical_vectors_tie_whatever_the_rounding():
+    """One direction a thousand times over more than one tile: every target is in the middle."""
+    random = np.random.default_rng(0)
+    items = np.repeat(random.standard_normal((1, 31)).astype(np.float32), 3001, axis=0)
+    items[2000:] *= -1
+    queries = random.standard_normal((300, 31)).astype(np.float32)
+    targets = random.integers(1, 2000, 299)
+    log = log_of([[] for _ in targets], [[target] for target in targets], 3001)
+    ranks = rank_all(GivenVectors(queries, items), log).ranks
+    # 1,999 candidates share the target's vector, 1,001 others are all better or all worse.
+    assert set(ranks.tolist()) == {1000.0, 2001.0}
+
+
+def test_negative_zero_is_zero():
+    items = np.array([[0, 0], [0.0, 1], [-0.0, 1]], dtype=np.float32)
+    log = log_of([[]], [[1]], 3)
+    assert rank_all(GivenVectors(items, items), log).ranks.tolist() == [1.5]
+
+
+@pytest.mark.parametrize("interests", [None, 3])
+def test_a_target_neither_beats_nor_ties_itself(interests):
+    """Real-valued vectors of awkward length: the product's rounding must not show."""
+    random = np.random.default_rng(1)
+    shape = (400, 37) if interests is None else (400, interests, 37)
+    queries = random.standard_normal(shape).astype(np.float32)
+    items = random.standard_normal((2500, 37)).astype(np.float32)
+    targets = random.integers(1, 2500, 399)
+    log = log_of([[] for _ in targets], [[target] for target in targets], 2500)
+    scores = np.einsum("q...d,id->q...i", queries.astype(np.float64), items)
+    scores = scores if interests is None else scores.max(axis=1)
+    own = scores[np.arange(1, 400), targets]
+    expected = 1 + (np.delete(scores[1:], 0, axis=1) > own[:, None]).sum(axis=1)
+    assert rank_all(GivenVectors(queries, items), log).ranks.tolist() == expected.tolist()
+
+
+@st.composite
+def ranking_problems(draw):
+    item_count = draw(st.integers(3, 40))
+    queries = draw(st.integers(1, 6))
+    rows = st.lists(st.integers(1, item_count - 1), max_size=8)
+    histories = draw(st.lists(rows, min_size=queries, max_size=queries))
+    targets = draw(
+        st.lists(
+            st.lists(st.integers(1, item_count - 1), min_size=1, max_size=6),
+            min_size=queries,
+            max_size=queries,
+        )
+    )
+    corpus = draw(st.sets(st.integers(1, item_count - 1), min_size=1))
+    interests = draw(st.sampled_from([None, 1, 2]))
+    return item_count, histories, targets, corpus, interests, draw(st.integers(0, 2**32 - 1))
+
+
+@settings(max_examples=120, deadline=None, derandomize=True)
+@given(problem=ranking_problems(), exclude_seen=st.booleans())
+def test_both_ways_agree_with_counting_one_by_one(problem, exclude_seen):
+    """Small whole numbers make many ties, and products that are exact in any order."""
+    item_count, histories, targets, corpus, interests, seed = problem
+    random = np.random.default_rng(seed)
+    shape = (len(histories) + 1, *(() if interests is None else (interests,)), 2)
+    queries = random.integers(-1, 2, shape).astype(np.float32)
+    items = random.integers(-1, 2, (item_count, 2)).astype(np.float32)
+    vectors = GivenVectors(queries, items)
+    log = log_of(histories, targets, item_count, corpus)
+    scores = vectors.score(log.requests(np.arange(len(histories) + 1)))
+
+    expected = {}
+    for row, (history, new) in enumerate(zip(histories, targets, strict=True), start=1):
+        ranks = slow_ranks(scores[row], history, new, sorted(corpus), exclude_seen)
+        expected |= {(row, item): rank for item, rank in ranks.items()}
+    for model in (vectors, GivenScores(scores)):
+        ranking = rank_all(model, log, exclude_seen=exclude_seen, top=5)
+        assert as_dict(ranking) == expected
+        for row, top in zip(ranking.queries, ranking.top, strict=True):
+            seen = set(histories[row - 1]) if exclude_seen else set()
+            candidates = sorted((scores[row, item] for item in corpus - seen), reverse=True)[:5]
+            found = top[top > 0]
+            assert len(set(found.tolist())) == len(found) == len(candidates)
+            assert set(found.tolist()) <= corpus - seen
+            assert scores[row, found].tolist() == candidates
+
+
+def test_tiles_and_groups_do_not_change_the_result(monkeypatch):
+    """Many tiles, cut through the corpus unevenly, against one by one."""
+    monkeypatch.setattr(vector_ranking, "ROWS", 7)
+    monkeypatch.setattr(vector_ranking, "COLUMNS", 48)
+    random = np.random.default_rng(2)
+    queries = random.integers(-2, 3, (60, 4)).astype(np.float32)
+    items = random.integers(-2, 3, (333, 4)).astype(np.float32)
+    histories = [random.integers(1, 333, 40).tolist() for _ in range(59)]
+    targets = [random.integers(1, 333, 3).tolist() for _ in range(59)]
+    log = log_of(histories, targets, 333)
+    by_vector = rank_all(GivenVectors(queries, items), log, top=20)
+    by_score = rank_all(GivenScores(queries @ items.T), log, top=20)
+    assert as_dict(by_vector) == as_dict(by_score)
+    scores = queries @ items.T
+    for row, one, other in zip(by_vector.queries, by_vector.top, by_score.top, strict=True):
+        assert scores[row, one].tolist() == scores[row, other].tolist()
+
+
+def test_blocks_of_queries_are_put_together_in_order(monkeypatch):
+    monkeypatch.setattr(vector_ranking.VectorRanker, "queries_per_block", 2)
+    random = np.random.default_rng(3)
+    queries = random.integers(-2, 3, (8, 3)).astype(np.float32)
+    items = random.integers(-2, 3, (30, 3)).astype(np.float32)
+    # Query 4 has a seen target alone, in the middle of a block.
+    histories = [[1], [2], [3], [4], [5], [6], [7]]
+    targets = [[8, 9], [10], [11, 12, 13], [4], [14], [1], [2, 3]]
+    log = log_of(histories, targets, 30)
+    by_score = rank_all(GivenScores(queries @ items.T), log)
+    by_vector = rank_all(GivenVectors(queries, items), log)
+    assert as_dict(by_vector) == as_dict(by_score)
+    assert by_vector.queries.tolist() == [1, 2, 3, 5, 6, 7]
+    assert by_vector.query.tolist() == [0, 0, 1, 2, 2, 2, 3, 4, 5, 5]
+    assert by_vector.dropped_queries == 1
+
+
+def test_minus_infinity_is_never_recommended():
+    scores = np.array([[0] * 4, [0, -np.inf, 2, 1]], dtype=np.float32)
+    ranking = rank_all(GivenScores(scores), log_of([[]], [[1]], 4), top=3)
+    assert ranking.top.tolist() == [[2, 3, 0]]
+    assert ranking.ranks.tolist() == [3]
+
+
+def test_nan_scores_are_named():
+    scores = np.array([[0] * 4, [0, 1, np.nan, 1]], dtype=np.float32)
+    with pytest.raises(DataError, match=r"given: the score of item row 2 for query row 1 is NaN"):
+        rank_all(GivenScores(scores), log_of([[]], [[1]], 4))
+
+
+def test_nan_vectors_are_named():
+    good = np.ones((4, 2), dtype=np.float32)
+    bad = good.copy()
+    bad[2] = np.nan
+    log = log_of([[], []], [[1], [1]], 4)
+    with pytest.raises(DataError, match=r"1 of 3 item vectors hold NaN .* position 1"):
+        rank_all(GivenVectors(good, bad), log)
+    with pytest.raises(DataError, match=r"1 of 2 query vectors hold NaN .* position 1"):
+        rank_all(GivenVectors(bad, good), log)
+
+
+def test_scores_of_another_shape_are_refused():
+    log = log_of([[]], [[1]], 4)
+    with pytest.raises(DataError, match=r"shape \(1, 3\); it must be .* = \(1, 4\)"):
+        rank_all(GivenScores(np.zeros((2, 3), dtype=np.float32)), log)
+
+
+def test_an_unfitted_model_is_refused():
+    with pytest.raises(NotFittedError, match="popularity was not trained"):
+        rank_all(Popularity(), log_of([[]], [[1]], 4))
+
+
+def test_an_empty_corpus_is_refused():
+    log = log_of([[]], [[1]], 4, corpus=[])
+    with pytest.raises(DataError, match="corpus is empty"):
+        rank_all(GivenScores(np.zeros((2, 4), dtype=np.float32)), log)
+
+
+def test_a_model_of_another_dataset_is_refused():
+    def everything(dataset: Dataset) -> Log:
+        return dataset.everything()
+
+    model = Popularity()
+    model.solve(everything(tiny_dataset([[1, 2]])))
+    with pytest.raises(DataError, match=r"fitted for 3 item rows, the log's dataset has 4"):
+        rank_all(model, log_of([[]], [[1]], 4))
