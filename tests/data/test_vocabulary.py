@@ -20,6 +20,8 @@ def test_values_of_another_type_only_where_nothing_is_lost() -> None:
     assert numbers.encode(pl.Series(["12", "x", "7"])).tolist() == [1, 0, 2]
     assert numbers.encode(pl.Series([12.0, 12.5, None, float("nan")])).tolist() == [1, 0, 0, 0]
     assert numbers.encode(pl.Series([7], dtype=pl.Int8)).tolist() == [2]
+    assert numbers.encode(pl.Series([[12]])).tolist() == [0]
+    assert numbers.encode(pl.Series([None])).tolist() == [0]
     small = Vocabulary(pl.Series([12, 7], dtype=pl.Int8))
     assert small.encode(pl.Series([12, 268, -244])).tolist() == [1, 0, 0]
     texts = Vocabulary(pl.Series(["12", "7"]))

@@ -29,6 +29,9 @@ SPLIT_WORDS = ("split", "fold", "subset", "partition", "set")
 _EARLIEST_EPOCH = 100_000_000
 """Whole numbers below this (1973 in seconds) in a time column are places, not times."""
 
+_MOST_CONTEXTS = 10_000
+"""A column of the interactions with more different values is no context."""
+
 
 @dataclass(frozen=True)
 class Guess:
@@ -59,8 +62,8 @@ def discover(tables: Sequence[str | Path]) -> Guess:
     profiles = profile_tables(tables)
     interactions, query, item = _find_interactions(profiles)
     reasons = {
-        "data.interactions": f"{Path(interactions.path).name} has {interactions.rows:,} rows with both a "
-        f"query ({query.name}) and an item ({item.name})",
+        "data.interactions": f"{Path(interactions.path).name} has {interactions.rows:,} rows with "
+        f"both a query ({query.name}) and an item ({item.name})",
         "columns.query_id": _distinct(interactions, query),
         "columns.item_id": _distinct(interactions, item),
     }
@@ -100,6 +103,7 @@ def discover(tables: Sequence[str | Path]) -> Guess:
             profile, {key.name}, interactions.sample[item.name]
         )
         reasons |= {f"columns.query_features.{name}": why for name, why in found.items()}
+    used |= {column.name for column in interactions.columns if column.distinct > _MOST_CONTEXTS}
     context, _ = guess_features(interactions, used, interactions.sample[item.name])
     by_column = "split" in values
     reasons["split.by"] = (

@@ -52,6 +52,8 @@ class Vocabulary:
 
     def _cast(self, values: pl.Series) -> pl.Series:
         dtype = self.values.dtype
+        if values.dtype.is_nested():
+            return pl.Series([None] * len(values), dtype=dtype)
         cast = values.cast(dtype, strict=False)
         if values.dtype.is_numeric() and dtype.is_numeric():
             same = cast.cast(values.dtype, strict=False) == values

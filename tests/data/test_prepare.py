@@ -1,0 +1,316 @@
+"""`prepare` against a plain-Python implementation, and every choice that it makes."""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from dualtower.config import DataConfig, FilterConfig, RunConfig
+from dualtower.data import arrays, sorting
+from dualtower.data import prepare as module
+from dualtower.data.dataset import Dataset
+from dualtower.data.prepare import prepare, stale_reason
+from dualtower.errors import ConfigError, DataError
+from dualtower.schema import Feature, FeatureKind, Schema
+
+
+def random_log(rows: int, seed: int) -> pl.DataFrame:
+    random = np.random.default_rng(seed)
+    return pl.DataFrame(
+        {
+            "user_id": [f"u{number}" for number in random.integers(0, 40, rows)],
+            "item_id": random.zipf(1.5, rows) % 30,
+            "timestamp": random.integers(1_700_000_000, 1_700_000_050, rows),
+            "weight": random.random(rows).astype(np.float32),
+            "device": random.choice(["phone", "desk"], rows),
+            "tags": [random.integers(0, 5, size).tolist() for size in random.integers(0, 3, rows)],
+        }
+    )
+
+
+def by_hand(
+    log: pl.DataFrame, min_query: int, min_item: int, duplicates: str
+) -> dict[Any, list[tuple[Any, ...]]]:
+    """Events of each query in order: (item, time, weight, device, tags)."""
+    events = defaultdict(list)
+    for place, row in enumerate(log.iter_rows(named=True)):
+        events[row["user_id"]].append((row["timestamp"], place, row))
+    kept = []
+    for query, found in events.items():
+        found.sort(key=lambda event: event[:2])
+        if duplicates == "last":
+            found.reverse()
+        seen = set()
+        chosen = []
+        for event in found:
+            item = event[2]["item_id"]
+            if duplicates == "keep" or item not in seen:
+                seen.add(item)
+                chosen.append(event)
+        if duplicates == "last":
+            chosen.reverse()
+        kept += [(query, row) for _, _, row in chosen]
+    while True:
+        size = len(kept)
+        for key, least in (("user_id", min_query), ("item_id", min_item)):
+            counts: dict[Any, int] = defaultdict(int)
+            for _, row in kept:
+                counts[row[key]] += 1
+            kept = [(query, row) for query, row in kept if counts[row[key]] >= least]
+        if len(kept) == size:
+            break
+    logs = defaultdict(list)
+    for query, row in kept:
+        micros = row["timestamp"] * 1_000_000
+        logs[query].append((row["item_id"], micros, row["weight"], row["device"], row["tags"]))
+    return dict(logs)
+
+
+def decoded(dataset: Dataset) -> dict[Any, list[tuple[Any, ...]]]:
+    items = dataset.item_vocabulary.decode(dataset.items).to_list()
+    device = dataset.context_features["device"]
+    devices = dataset.feature_vocabularies["context/device"].decode(device.values).to_list()
+    tags = dataset.context_features["tags"]
+    assert tags.offsets is not None
+    tag_values = dataset.feature_vocabularies["context/tags"].decode(tags.values).to_list()
+    logs = {}
+    for row in range(1, dataset.query_count):
+        query = dataset.query_vocabulary.decode(np.array([row])).item()
+        logs[query] = [
+            (
+                items[event],
+                int(dataset.times[event]),
+                float(dataset.weights[event]),
+                devices[event],
+                tag_values[tags.offsets[event] : tags.offsets[event + 1]],
+            )
+            for event in range(dataset.offsets[row], dataset.offsets[row + 1])
+        ]
+    return logs
+
+
+SCHEMA = Schema(
+    timestamp="timestamp",
+    weight="weight",
+    context_features=(
+        Feature(name="device"),
+        Feature(name="tags", kind=FeatureKind.MULTI_VALUED),
+    ),
+)
+
+
+@pytest.mark.parametrize("chunk", [7, 100, 4_000_000])
+@pytest.mark.parametrize("duplicates", ["keep", "first", "last"])
+@pytest.mark.parametrize("least", [1, 4])
+def test_the_dataset_is_that_of_a_plain_implementation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int, duplicates: str, least: int
+) -> None:
+    monkeypatch.setattr(arrays, "CHUNK_EVENTS", chunk)
+    monkeypatch.setattr(sorting, "CHUNK_EVENTS", chunk)
+    log = random_log(600, seed=chunk)
+    log.write_parquet(tmp_path / "log.parquet")
+    config = RunConfig(
+        data=DataConfig(
+            interactions=str(tmp_path / "log.parquet"), dataset=str(tmp_path / "dataset")
+        ),
+        columns=SCHEMA,
+        filter=FilterConfig(
+            min_query_events=least,
+            min_item_events=least,
+            duplicates=duplicates,  # type: ignore[arg-type]
+        ),
+    )
+    dataset = prepare(config, progress=False)
+    expected = by_hand(log, least, least, duplicates)
+    assert decoded(dataset) == expected
+    assert list(decoded(dataset)) == sorted(expected)
+    assert dataset.offsets[:2].tolist() == [0, 0]
+    assert dataset.items.min() > 0
+    dropped = 600 - dataset.event_count
+    assert sum(dataset.source["dropped"].values()) == dropped
+    assert not list((tmp_path / "dataset").glob("scratch"))
+    again = Dataset.from_frames(log.to_pandas(), schema=SCHEMA, filter=config.filter)
+    assert decoded(again) == expected
+
+
+def test_a_csv_gives_the_same_dataset_as_a_parquet_file(tmp_path: Path) -> None:
+    log = random_log(200, seed=1).drop("tags")
+    log.write_csv(tmp_path / "log.csv")
+    schema = Schema(timestamp="timestamp", weight="weight")
+    from_csv = Dataset.from_frames(tmp_path / "log.csv", schema=schema)
+    from_frame = Dataset.from_frames(log, schema=schema)
+    for name in ("offsets", "items", "times", "weights"):
+        assert np.array_equal(getattr(from_csv, name), getattr(from_frame, name)), name
+
+
+def test_without_an_order_the_file_s_order_stays() -> None:
+    dataset = Dataset.from_frames(
+        pl.DataFrame({"user_id": ["b", "a", "b", "a"], "item_id": [3, 1, 2, 9]}), schema=Schema()
+    )
+    assert dataset.item_vocabulary.decode(dataset.items).to_list() == [1, 9, 3, 2]
+    assert dataset.times is None
+
+
+def test_split_comes_before_position() -> None:
+    log = pl.DataFrame(
+        {
+            "user_id": [1] * 4,
+            "item_id": [1, 2, 3, 4],
+            "position": [4, 1, 3, 2],
+            "split": ["test", "valid", "train", "train"],
+        }
+    )
+    dataset = Dataset.from_frames(log, schema=Schema(position="position", split="split"))
+    assert dataset.items.tolist() == [4, 3, 2, 1]
+    assert dataset.split is not None
+    assert dataset.split.tolist() == [0, 0, 1, 2]
+
+
+def test_columns_with_the_usual_names_are_found() -> None:
+    log = pl.DataFrame(
+        {"user_id": [1, 1], "item_id": [5, 6], "datetime": ["2024-01-02", "2024-01-01"]}
+    ).with_columns(rating=pl.Series([4, 5]))
+    items = pl.DataFrame({"item_id": [6, 5], "category": ["x", "y"]})
+    dataset = Dataset.from_frames(log, items=items)
+    assert dataset.schema == Schema(timestamp="datetime", weight="rating", category="category")
+    assert dataset.items.tolist() == [2, 1]
+    assert dataset.weights is not None
+    assert dataset.weights.tolist() == [5.0, 4.0]
+    assert dataset.category_vocabulary.decode(dataset.item_categories).to_list() == [
+        None,
+        "y",
+        "x",
+    ]
+
+
+def test_side_tables_follow_the_vocabulary() -> None:
+    log = pl.DataFrame({"user_id": ["a", "a", "b"], "item_id": [3, 1, 2]})
+    items = pl.DataFrame(
+        {
+            "movie": ["1", "3", "3", "8", None],
+            "genre": ["x", "y", "z", "w", "w"],
+            "price": [1.0, 3.0, 9.0, 9.0, 9.0],
+        }
+    )
+    queries = pl.DataFrame({"user_id": ["b"], "seen": [[2, 7]]})
+    dataset = Dataset.from_frames(
+        log,
+        items=items,
+        queries=queries,
+        schema=Schema(
+            item_id_in_items="movie",
+            category="genre",
+            item_features=(
+                Feature(name="genre"),
+                Feature(name="price", kind=FeatureKind.NUMERIC),
+            ),
+            query_features=(Feature(name="seen", kind=FeatureKind.SEQUENCE),),
+        ),
+    )
+    genre = dataset.item_features["genre"].values
+    assert dataset.feature_vocabularies["item/genre"].decode(genre).to_list() == [
+        None,
+        "x",
+        None,
+        "y",
+    ]
+    assert dataset.item_categories.tolist() == [0, 1, 0, 2]
+    assert dataset.item_features["price"].values.tolist() == [0.0, -1.0, 0.0, 1.0]
+    assert dataset.numeric_scales == {"item/price": (2.0, 1.0)}
+    seen = dataset.query_features["seen"]
+    assert seen.offsets is not None
+    assert seen.offsets.tolist() == [0, 0, 0, 2]
+    assert seen.values.tolist() == [2, 0]
+    assert dataset.source["item_table"] == {
+        "rows": 5,
+        "used": 2,
+        "no_id": 1,
+        "repeats": 1,
+        "without_events": 1,
+        "missing": 1,
+    }
+    assert len(dataset.source["notes"]) == 3
+    space = dataset.space()
+    assert [spec.size for spec in space.item_features] == [3, 1]
+    assert space.query_features[0].size == space.item_count == 4
+
+
+def test_notes_are_said_in_one_line_each(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = pl.DataFrame({"user_id": [1, None, 2], "item_id": [1, 1, 1]})
+    log.write_parquet(tmp_path / "log.parquet")
+    (tmp_path / "run.toml").write_text('[data]\ninteractions = "log.parquet"\n')
+    prepare(tmp_path / "run.toml")
+    assert capsys.readouterr().err.splitlines() == ["3 rows read, left out: 1 (no user_id)"]
+    manifest = json.loads((tmp_path / "dataset" / "manifest.json").read_text())
+    assert manifest["source"]["files"]["interactions"][0]["name"] == "log.parquet"
+
+
+def test_a_filter_that_leaves_nothing() -> None:
+    log = pl.DataFrame({"user_id": [1, 2], "item_id": [1, 1]})
+    with pytest.raises(DataError, match=r"min_query_events = 2 .* leave no events"):
+        Dataset.from_frames(log, filter=FilterConfig(min_query_events=2))
+
+
+def test_more_ids_than_can_be_numbered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAXIMUM_ROWS", 2)
+    log = pl.DataFrame({"user_id": [1, 2], "item_id": [1, 2]})
+    assert Dataset.from_frames(log).query_count == 3
+    with pytest.raises(DataError, match="3 different items; at most 2 can be numbered"):
+        Dataset.from_frames(log.vstack(pl.DataFrame({"user_id": [1], "item_id": [3]})))
+
+
+def test_features_without_their_table() -> None:
+    log = pl.DataFrame({"user_id": [1], "item_id": [1]})
+    with pytest.raises(ConfigError, match=r"columns\.category: columns of the items table"):
+        Dataset.from_frames(log, schema=Schema(category="genre"))
+    with pytest.raises(ConfigError, match=r"columns\.query_features: .* name it as data\.queries"):
+        Dataset.from_frames(log, schema=Schema(query_features=(Feature(name="age"),)))
+    items = pl.DataFrame({"item_id": [1], "gender": [1]})
+    with pytest.raises(DataError, match=r"no column 'genre'.*did you mean 'gender'"):
+        Dataset.from_frames(log, items=items, schema=Schema(category="genre"))
+
+
+def test_a_fault_leaves_the_old_dataset(tmp_path: Path) -> None:
+    path = tmp_path / "log.parquet"
+    config = RunConfig(
+        data=DataConfig(interactions=str(path), dataset=str(tmp_path / "dataset")),
+        columns=Schema(weight="weight"),
+    )
+    pl.DataFrame({"user_id": [1], "item_id": [1], "weight": [1.0]}).write_parquet(path)
+    prepare(config, progress=False)
+    pl.DataFrame({"user_id": [1], "item_id": [1], "weight": [-1.0]}).write_parquet(path)
+    with pytest.raises(DataError):
+        prepare(config, progress=False)
+    assert Dataset.load(tmp_path / "dataset").event_count == 1
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["dataset", "log.parquet"]
+
+
+def test_what_makes_a_dataset_stale(tmp_path: Path) -> None:
+    path = tmp_path / "log.parquet"
+    log = pl.DataFrame({"user_id": [1, 1], "item_id": [1, 2]})
+    log.write_parquet(path)
+    config = RunConfig(data=DataConfig(interactions=str(path), dataset=str(tmp_path / "dataset")))
+    assert "does not exist yet" in str(stale_reason(config))
+    prepare(config, progress=False)
+    assert stale_reason(config) is None
+    other = config.model_copy(update={"filter": FilterConfig(min_item_events=2)})
+    assert "columns or filter were changed" in str(stale_reason(other))
+    log.head(1).write_parquet(path)
+    assert "tables were changed" in str(stale_reason(config))
+    log.write_parquet(path)
+    items = tmp_path / "dataset" / "items.npy"
+    items.write_bytes(items.read_bytes()[:-1] + b"\x07")
+    assert "damaged" in str(stale_reason(config))
+
+
+def test_a_dataset_survives_a_kill_between_its_renames(tmp_path: Path) -> None:
+    log = pl.DataFrame({"user_id": [1], "item_id": [1]})
+    Dataset.from_frames(log).save(tmp_path / "dataset")
+    (tmp_path / "dataset").rename(tmp_path / ".dataset.old")
+    assert Dataset.load(tmp_path / "dataset").event_count == 1
