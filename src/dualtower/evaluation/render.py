@@ -1,0 +1,87 @@
+"""Tables of Markdown pages, written from results files between markers.
+
+A page says `<!-- results:NAME -->`, or `<!-- results:NAME hit_rate@10 mrr -->` for columns of its
+own, and `<!-- /results -->`; what stands between the two is replaced.
+
+    python -m dualtower.evaluation.render README.md docs
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from dualtower.errors import DataError, DualtowerError
+from dualtower.evaluation.results import read_results, results_table
+from dualtower.files import replacing_file
+
+_MARKED = re.compile(
+    r"(?P<opening><!-- results:(?P<name>[\w.-]+)(?P<columns>(?: [\w@]+)*) -->\n)"
+    r"(?P<table>.*?)(?P<closing><!-- /results -->)",
+    re.DOTALL,
+)
+_ANY_MARKER = re.compile(r"<!-- /?results\b")
+
+
+def rendered(page: Path, folder: Path) -> str:
+    """The page's text with every table as the results files in `folder` have it.
+
+    Raises:
+        DataError: a marker without its partner, or a results file that is missing or damaged.
+    """
+    text = page.read_text(encoding="utf-8")
+
+    def table(match: re.Match[str]) -> str:
+        results = read_results(folder / f"{match['name']}.json")
+        columns = match["columns"].split()
+        return f"{match['opening']}{results_table(results, columns)}\n{match['closing']}"
+
+    pairs = list(_MARKED.finditer(text))
+    whole = all(len(_ANY_MARKER.findall(pair.group())) == 2 for pair in pairs)
+    if not whole or len(_ANY_MARKER.findall(text)) != 2 * len(pairs):
+        raise DataError(
+            f"{page}: a results marker has no partner; a table stands between "
+            "'<!-- results:NAME -->' and '<!-- /results -->', each on a line of its own"
+        )
+    return _MARKED.sub(table, text)
+
+
+def pages(paths: Iterable[Path]) -> list[Path]:
+    """The Markdown files among `paths` and in the folders among them, in order.
+
+    Raises:
+        DataError: one of them does not exist.
+    """
+    found = []
+    for path in paths:
+        if path.is_dir():
+            found += sorted(path.rglob("*.md"))
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise DataError(f"{path}: no such file or folder")
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Rewrite the pages named on the command line; the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m dualtower.evaluation.render")
+    parser.add_argument("pages", nargs="+", type=Path, help="Markdown files and folders of them")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="their folder")
+    options = parser.parse_args(arguments)
+    try:
+        for page in pages(options.pages):
+            text = rendered(page, options.results)
+            if text != page.read_text(encoding="utf-8"):
+                with replacing_file(page) as beside:
+                    beside.write_text(text, encoding="utf-8")
+                print(f"{page}: tables rewritten")
+    except DualtowerError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
