@@ -16,7 +16,8 @@ _SIDES = ("query_features", "item_features", "context_features")
 _HEAD = """\
 Written by `dualtower init` from a look at your tables; it runs as it is:
   dualtower fit {name}
-Lines that begin with # are remarks, or settings at their default. Paths are relative to this file.
+Lines that begin with # are remarks, or settings at their default.
+Paths are relative to this file.
 """
 
 
@@ -43,7 +44,7 @@ def config_text(guess: Guess, output: Path) -> str:
             reason = guess.reasons.get(f"{name}.{setting}")
             meaning = description.description or ""
             lines += _remark(f"{reason}." if reason else meaning)
-            written = reason is not None or description.is_required()
+            written = reason is not None or value != description.get_default()
             lines.append(("" if written else "# ") + f"{setting} = {_toml(value)}")
     return "\n".join(lines) + "\n"
 

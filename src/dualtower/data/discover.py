@@ -29,6 +29,8 @@ SPLIT_WORDS = ("split", "fold", "subset", "partition", "set")
 _EARLIEST_EPOCH = 100_000_000
 """Whole numbers below this (1973 in seconds) in a time column are places, not times."""
 
+_MOST_COVERED = 0.9
+"""A column that holds this share of the ids names them, whatever it is called."""
 _MOST_CONTEXTS = 10_000
 """A column of the interactions with more different values is no context."""
 
@@ -191,22 +193,22 @@ def _find_side_table(
                 continue
             if not score and not word_score(profile.words, other):
                 score = word_score(profile.words, own) * ("id" in column.words)
-            overlap = _overlap(ids, profile.sample[column.name])
-            if overlap and (score or overlap >= 0.5):
-                found.append((score + overlap, profile, column))
+            covered, used = _overlap(ids, profile.sample[column.name])
+            if (score and used) or covered >= _MOST_COVERED:
+                found.append((score + max(covered, used), profile, column))
     if not found:
         return None
     _, profile, column = max(found, key=lambda entry: (entry[0], entry[1].rows))
     return profile, column
 
 
-def _overlap(ids: pl.Series, values: pl.Series) -> float:
-    """The larger share of the two sets of ids that is in the other."""
+def _overlap(ids: pl.Series, values: pl.Series) -> tuple[float, float]:
+    """The share of the ids that are among the values, and of the values among the ids."""
     cast = values.cast(ids.dtype, strict=False).drop_nulls().unique()
     if cast.is_empty() or ids.is_empty():
-        return 0.0
+        return 0.0, 0.0
     both = int(ids.is_in(cast.implode()).sum())
-    return max(both / len(ids), both / len(cast))
+    return both / len(ids), both / len(cast)
 
 
 def _order_weight_split(interactions: Profile, used: set[str]) -> dict[str, tuple[str, str]]:

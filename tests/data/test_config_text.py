@@ -1,0 +1,48 @@
+from pathlib import Path
+
+import polars as pl
+
+from dualtower.config import RunConfig, load_config
+from dualtower.data.config_text import config_text
+from dualtower.data.discover import discover
+from dualtower.data.prepare import prepare
+from dualtower.data.splits import split
+from tests.data.test_discover import interactions, movies, write
+
+
+def test_the_text_loads_as_what_was_guessed_and_runs(tmp_path: Path) -> None:
+    tables = tmp_path / 'my "tables"'
+    tables.mkdir()
+    write(tables, "ratings.csv", interactions())
+    write(tables, "movies.csv", movies().with_columns(tags=pl.Series(["x|y", "z"] * 15)))
+    guess = discover([tables])
+    output = tmp_path / "runs" / "dualtower.toml"
+    output.parent.mkdir()
+    text = config_text(guess, output)
+    output.write_text(text, encoding="utf-8")
+    config = load_config(output)
+    assert config.columns == guess.config.columns
+    assert config.split == guess.config.split
+    assert config.data.interactions == str(tables / "ratings.csv")
+    assert str(tmp_path) not in text
+    dataset = prepare(config, progress=False)
+    assert dataset.event_count == 300
+    assert split(dataset, config.split).test.event_count > 0
+
+
+def test_every_setting_is_there_and_has_a_remark(tmp_path: Path) -> None:
+    path = write(tmp_path, "log.parquet", interactions())
+    lines = config_text(discover([path]), tmp_path / "run.toml").splitlines()
+    assert all(len(line) <= 100 for line in lines)
+    for name, field in RunConfig.model_fields.items():
+        assert f"[{name}]" in lines
+        assert field.annotation is not None
+        for setting in field.annotation.model_fields:
+            at = [
+                number
+                for number, line in enumerate(lines)
+                if line.removeprefix("# ").startswith(f"{setting} = ")
+            ]
+            assert at, setting
+            assert lines[at[0] - 1].startswith(("# ", "[columns]")) or "features" in setting
+    assert any('#   {name = "device"},' in line for line in lines)

@@ -1,0 +1,114 @@
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from dualtower.data.discover import discover
+from dualtower.errors import DataError
+
+
+def write(folder: Path, name: str, frame: pl.DataFrame) -> Path:
+    path = folder / name
+    if path.suffix == ".csv":
+        frame.write_csv(path)
+    else:
+        frame.write_parquet(path)
+    return path
+
+
+def interactions(rows: int = 300) -> pl.DataFrame:
+    random = np.random.default_rng(0)
+    return pl.DataFrame(
+        {
+            "userId": random.integers(0, 20, rows),
+            "movieId": random.integers(0, 30, rows),
+            "rating": random.integers(1, 6, rows),
+            "timestamp": 1_600_000_000 + random.integers(0, 10**6, rows),
+            "device": random.choice(["phone", "desk"], rows),
+        }
+    )
+
+
+def movies() -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "id": range(30),
+            "title": [f"Film {number}" for number in range(30)],
+            "genre": ["a", "b", "c"] * 10,
+        }
+    )
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_tables_are_told_apart_by_names_and_ids(tmp_path: Path, suffix: str) -> None:
+    log = write(tmp_path, f"ratings.{suffix}", interactions())
+    items = write(tmp_path, f"movies.{suffix}", movies())
+    users = write(
+        tmp_path,
+        f"users.{suffix}",
+        pl.DataFrame({"userId": range(20), "age": [18, 25, 35, 50] * 5}),
+    )
+    guess = discover([users, items, log])
+    assert guess.config.data.interactions == str(log)
+    assert guess.config.data.items == str(items)
+    assert guess.config.data.queries == str(users)
+    columns = guess.config.columns
+    assert (columns.query_id, columns.item_id) == ("userId", "movieId")
+    assert (columns.item_id_in_items, columns.query_id_in_queries) == ("id", None)
+    assert (columns.timestamp, columns.position, columns.weight) == ("timestamp", None, "rating")
+    assert (columns.category, columns.split) == ("genre", None)
+    assert [feature.name for feature in columns.item_features] == ["genre"]
+    assert [feature.name for feature in columns.query_features] == ["age"]
+    assert columns.context_features == ()
+    assert [feature.name for feature in guess.context_candidates] == ["device"]
+    assert guess.config.split.by == "leave_last_out"
+    assert discover([tmp_path]) == guess
+    assert any(note.startswith("columns.timestamp: ") for note in guess.notes)
+
+
+def test_a_split_column_and_positions_that_only_dropped_rows_lack(tmp_path: Path) -> None:
+    log = interactions().drop("timestamp", "rating")
+    marks = (["train", "train", "valid", "test", None] * 60)[: len(log)]
+    log = log.with_columns(
+        split=pl.Series(marks),
+        position=pl.Series([None if mark is None else place for place, mark in enumerate(marks)]),
+    )
+    guess = discover([write(tmp_path, "log.parquet", log)])
+    assert guess.config.columns.split == "split"
+    assert guess.config.columns.position == "position"
+    assert guess.config.columns.timestamp is None
+    assert guess.config.split.by == "column"
+
+
+def test_small_whole_numbers_called_timestamp_are_positions(tmp_path: Path) -> None:
+    log = interactions().with_columns(timestamp=pl.int_range(300))
+    columns = discover([write(tmp_path, "log.parquet", log)]).config.columns
+    assert (columns.timestamp, columns.position) == (None, "timestamp")
+
+
+def test_a_weight_with_negative_values_is_passed_over(tmp_path: Path) -> None:
+    log = interactions().with_columns(rating=pl.col("rating") - 3)
+    assert discover([write(tmp_path, "log.parquet", log)]).config.columns.weight is None
+
+
+def test_without_telling_names_the_most_repeated_columns_count(tmp_path: Path) -> None:
+    log = interactions().select(
+        pl.col("userId").alias("who"), pl.col("movieId").alias("what"), "timestamp"
+    )
+    columns = discover([write(tmp_path, "log.parquet", log)]).config.columns
+    assert (columns.query_id, columns.item_id) == ("who", "what")
+
+
+def test_a_table_of_other_ids_is_left_out(tmp_path: Path) -> None:
+    log = write(tmp_path, "log.parquet", interactions())
+    shops = write(tmp_path, "shops.parquet", pl.DataFrame({"shop_id": ["x", "y"], "size": [1, 2]}))
+    guess = discover([log, shops])
+    assert guess.config.data.items is None
+    assert guess.config.data.queries is None
+
+
+def test_no_interactions_lists_what_was_seen(tmp_path: Path) -> None:
+    path = write(tmp_path, "movies.parquet", movies().drop("genre"))
+    with pytest.raises(DataError, match=r"no table looks like interactions.*id, title"):
+        discover([path])

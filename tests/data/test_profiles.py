@@ -1,0 +1,57 @@
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from dualtower.data.profiles import ITEM_WORDS, QUERY_WORDS, profile_tables, word_score, words
+from dualtower.errors import DataError
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("user_id", ("user", "id")),
+        ("movieId", ("movie", "id")),
+        ("reviewerID", ("reviewer", "id")),
+        ("userid", ("user", "id")),
+        ("Products", ("product",)),
+        ("parent-asin", ("parent", "asin")),
+        ("uid", ("uid",)),
+    ],
+)
+def test_words_of_a_name(name: str, expected: tuple[str, ...]) -> None:
+    assert words(name) == expected
+
+
+def test_an_id_column_fits_better_than_a_mere_mention() -> None:
+    assert word_score(("user", "id"), QUERY_WORDS) > word_score(("user", "type"), QUERY_WORDS) > 0
+    assert word_score(("item", "id"), QUERY_WORDS) == 0
+    assert word_score(("asin",), ITEM_WORDS) > 0
+
+
+def test_a_folder_of_like_files_is_one_table_and_of_unlike_ones_several(tmp_path: Path) -> None:
+    log = pl.DataFrame({"user_id": [1, 1], "item_id": [2, 3]})
+    log.write_parquet(tmp_path / "1.parquet")
+    log.write_parquet(tmp_path / "2.parquet")
+    (tmp_path / "README.md").write_text("about")
+    assert [profile.rows for profile in profile_tables([tmp_path / "*.parquet"])] == [4]
+    (tmp_path / "README.md").unlink()
+    assert [profile.rows for profile in profile_tables([tmp_path])] == [4]
+    log.drop("user_id").write_parquet(tmp_path / "3.parquet")
+    profiles = profile_tables([tmp_path])
+    assert [Path(profile.path).name for profile in profiles] == [
+        "1.parquet",
+        "2.parquet",
+        "3.parquet",
+    ]
+    user = profiles[0].column("user_id")
+    assert (user.filled, user.distinct, user.unique) == (2, 1, False)
+    assert profiles[0].column("item_id").unique
+
+
+def test_nothing_to_profile(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no tables given"):
+        profile_tables([])
+    (tmp_path / "note.txt").write_text("x")
+    with pytest.raises(DataError, match="holds no Parquet, CSV or TSV file"):
+        profile_tables([tmp_path])
