@@ -122,7 +122,7 @@ def read_manifest(folder: Path, format_name: str, version: int) -> dict[str, Any
     guard = folder / f"{MANIFEST}.sha256"
     if not path.is_file() or not guard.is_file():
         raise BundleError(f"{folder}: {MANIFEST} or its .sha256 is missing; not a {format_name}")
-    if sha256(path) != guard.read_bytes().decode("ascii", "replace").rstrip("\n"):
+    if guard.read_bytes() != f"{sha256(path)}\n".encode():
         raise BundleError(f"{path}: damaged (SHA-256 differs); write the {format_name} again")
     try:
         content: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
