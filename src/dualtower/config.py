@@ -145,7 +145,10 @@ class TrainingConfig(Settings):
     optimizer: Literal["adam"] = "adam"
     """Adam on the towers; on tables, Adam on the rows that a batch names."""
     learning_rate: float = Field(default=0.006, gt=0)
-    """Peak learning rate."""
+    """Peak learning rate of the towers."""
+    table_learning_rate: float = Field(default=0.06, gt=0)
+    """Peak learning rate of the embedding tables. A row moves only in steps that name it, without
+    the long tail of momentum that dense Adam gives a rare row, so it wants larger steps."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """Cosine decay to zero over all steps, or constant."""
     weight_decay: float = Field(default=0.0, ge=0)
@@ -271,6 +274,7 @@ _TRAINING_PRESETS: dict[str, dict[str, Any]] = {
         "logq_correction": False,
         "temperature": 1.0,
         "learning_rate": 0.001,
+        "table_learning_rate": 0.001,
         "schedule": "constant",
     },
 }

@@ -8,114 +8,151 @@ from torch.nn import functional
 from dualtower.losses.sampled_softmax import sampled_softmax
 
 
-def scores_for(batch: int, candidates: int) -> Tensor:
-    generator = torch.Generator().manual_seed(batch * 100 + candidates)
-    return torch.randn(batch, candidates, generator=generator, dtype=torch.float64)
+def vectors(rows: int, seed: int, dim: int = 3) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(rows, dim, generator=generator, dtype=torch.float64)
+
+
+def reference(
+    queries: Tensor,
+    positives: Tensor,
+    candidates: Tensor,
+    temperature: float = 1.0,
+    excluded: tuple[Tensor, Tensor] | None = None,
+    positive_log_inclusion: Tensor | None = None,
+    candidate_log_inclusion: Tensor | None = None,
+) -> Tensor:
+    """The same by composed operations: the positive in column 0, then the candidates."""
+    own = (queries * positives).sum(1) / temperature
+    scores = queries @ candidates.T / temperature
+    if positive_log_inclusion is not None:
+        own = own - positive_log_inclusion
+    if candidate_log_inclusion is not None:
+        scores = scores - candidate_log_inclusion
+    if excluded is not None:
+        mask = torch.zeros(scores.shape, dtype=torch.bool)
+        mask[excluded] = True
+        scores = scores.masked_fill(mask, -math.inf)
+    logits = torch.cat([own[:, None], scores], dim=1)
+    return functional.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.int64))
 
 
 def test_value_by_hand() -> None:
-    # exp(scores) are 1 2 1 and 3 1 4: probabilities 2/4 and 3/8.
-    scores = torch.tensor([[1.0, 2.0, 1.0], [3.0, 1.0, 4.0]], dtype=torch.float64).log()
-    loss = sampled_softmax(scores, torch.tensor([1, 0]))
+    # exp of the scores: positive 2 against 1 and 1; positive 3 against 1 and 4.
+    queries = torch.eye(2, dtype=torch.float64)
+    positives = torch.tensor([[2.0, 1.0], [1.0, 3.0]], dtype=torch.float64).log()
+    candidates = torch.tensor([[1.0, 1.0], [1.0, 4.0]], dtype=torch.float64).log()
+    loss = sampled_softmax(queries, positives, candidates)
     assert loss.item() == pytest.approx(-(math.log(2 / 4) + math.log(3 / 8)) / 2, rel=1e-12)
 
 
-def test_exclusion_and_correction_by_hand() -> None:
-    # Divided by the inclusion probabilities 1/2 1 1/4, exp(scores) are 2 2 4 and 6 1 16.
-    # The first row loses its last candidate; the second row's target is marked, and stays.
-    scores = torch.tensor([[1.0, 2.0, 1.0], [3.0, 1.0, 4.0]], dtype=torch.float64).log()
+def test_exclusion_correction_and_temperature_by_hand() -> None:
+    # Scores are doubled by the temperature 1/2, so exp(scores) are squared: positives 4 and 9,
+    # candidates 1 1 and 1 16. Divided by q: positives 4/.5 = 8, 9/1; candidates 1/.25 = 4, x/.5.
+    # Row 0 loses its second candidate: 8 of 8 + 4. Row 1: 9 of 9 + 4 + 32.
+    queries = torch.eye(2, dtype=torch.float64)
+    positives = torch.tensor([[2.0, 1.0], [1.0, 3.0]], dtype=torch.float64).log()
+    candidates = torch.tensor([[1.0, 1.0], [1.0, 4.0]], dtype=torch.float64).log()
     loss = sampled_softmax(
-        scores,
-        torch.tensor([1, 0]),
-        excluded=torch.tensor([[False, False, True], [True, False, False]]),
-        log_inclusion=torch.tensor([0.5, 1.0, 0.25], dtype=torch.float64).log(),
+        queries,
+        positives,
+        candidates,
+        temperature=0.5,
+        excluded=(torch.tensor([0]), torch.tensor([1])),
+        positive_log_inclusion=torch.tensor([0.5, 1.0], dtype=torch.float64).log(),
+        candidate_log_inclusion=torch.tensor([0.25, 0.5], dtype=torch.float64).log(),
     )
-    assert loss.item() == pytest.approx(-(math.log(2 / 4) + math.log(6 / 23)) / 2, rel=1e-12)
+    assert loss.item() == pytest.approx(-(math.log(8 / 12) + math.log(9 / 45)) / 2, rel=1e-12)
 
 
 @pytest.mark.parametrize("with_excluded", [False, True])
-@pytest.mark.parametrize("with_log_inclusion", [False, True])
-def test_equal_to_composed_operations(with_excluded: bool, with_log_inclusion: bool) -> None:
-    target = torch.tensor([0, 3, 5, 5])
-    excluded = torch.zeros(4, 6, dtype=torch.bool)
-    excluded[0, 2] = excluded[1, 3] = excluded[3, 0] = True
-    kept = excluded.clone()
-    kept[1, 3] = False
-    log_inclusion = -torch.arange(6, dtype=torch.float64)
-
-    ours = scores_for(4, 6).requires_grad_()
-    options = {
-        "excluded": excluded if with_excluded else None,
-        "log_inclusion": log_inclusion if with_log_inclusion else None,
-    }
-    loss = sampled_softmax(ours, target, **options)
-    (3 * loss).backward()
-
-    reference = scores_for(4, 6).requires_grad_()
-    logits = reference - log_inclusion if with_log_inclusion else reference
-    logits = logits.masked_fill(kept, -math.inf) if with_excluded else logits
-    expected = functional.cross_entropy(logits, target)
-    (3 * expected).backward()
-
-    torch.testing.assert_close(loss, expected)
-    torch.testing.assert_close(ours.grad, reference.grad)
-    assert torch.autograd.gradcheck(lambda s: sampled_softmax(s, target, **options), ours)
-    assert torch.equal(ours.detach(), scores_for(4, 6)), "the scores were written to"
+@pytest.mark.parametrize("with_correction", [False, True])
+def test_value_and_gradients_equal_composed_operations(
+    with_excluded: bool, with_correction: bool
+) -> None:
+    options: dict[str, object] = {"temperature": 0.3}
+    if with_excluded:  # one pair is named twice
+        options["excluded"] = (torch.tensor([0, 0, 2, 0]), torch.tensor([1, 4, 3, 1]))
+    if with_correction:
+        options["positive_log_inclusion"] = -torch.arange(3, dtype=torch.float64)
+        options["candidate_log_inclusion"] = -torch.arange(5, dtype=torch.float64) / 2
+    grads = []
+    for function in (sampled_softmax, reference):
+        inputs = [vectors(rows, seed).requires_grad_() for rows, seed in ((3, 1), (3, 2), (5, 3))]
+        loss = function(*inputs, **options)  # type: ignore[operator]
+        (3 * loss).backward()
+        grads.append([loss, *(tensor.grad for tensor in inputs)])
+    for ours, expected in zip(*grads, strict=True):
+        torch.testing.assert_close(ours, expected)
 
 
-def test_an_excluded_candidate_gets_no_gradient() -> None:
-    scores = scores_for(2, 4).requires_grad_()
-    excluded = torch.tensor([[False, True, False, False], [False, False, False, True]])
-    sampled_softmax(scores, torch.tensor([0, 1]), excluded=excluded).backward()
-    assert scores.grad is not None
-    assert torch.equal(scores.grad == 0, excluded)
+def test_gradients_agree_with_finite_differences() -> None:
+    inputs = tuple(vectors(rows, rows).requires_grad_() for rows in (3, 3, 5))
+    excluded = (torch.tensor([1]), torch.tensor([0]))
+    assert torch.autograd.gradcheck(
+        lambda *v: sampled_softmax(*v, temperature=0.5, excluded=excluded), inputs
+    )
 
 
-def test_a_row_whose_others_are_all_excluded_contributes_nothing() -> None:
-    scores = torch.tensor([[500.0, -500.0], [0.0, 0.0]], requires_grad=True)
-    excluded = torch.tensor([[True, True], [False, False]])
-    loss = sampled_softmax(scores, torch.tensor([1, 0]), excluded=excluded)
+def test_a_candidate_excluded_from_every_row_gets_no_gradient() -> None:
+    queries, positives, candidates = vectors(2, 1), vectors(2, 2), vectors(3, 3).requires_grad_()
+    excluded = (torch.tensor([0, 1]), torch.tensor([1, 1]))
+    sampled_softmax(queries, positives, candidates, excluded=excluded).backward()
+    assert candidates.grad is not None
+    assert torch.equal((candidates.grad == 0).all(dim=1), torch.tensor([False, True, False]))
+
+
+def test_a_row_whose_candidates_are_all_excluded_contributes_nothing() -> None:
+    queries = torch.ones(2, 2, requires_grad=True)
+    positives, candidates = torch.full((2, 2), -300.0), torch.full((1, 2), -300.0)
+    excluded = (torch.tensor([0]), torch.tensor([0]))
+    loss = sampled_softmax(queries, positives, candidates, excluded=excluded)
     loss.backward()
-    assert loss.item() == pytest.approx(math.log(2) / 2)
-    torch.testing.assert_close(scores.grad, torch.tensor([[0.0, 0.0], [-0.25, 0.25]]))
+    assert loss.item() == pytest.approx(math.log(2) / 2, rel=1e-4)
+    assert queries.grad is not None
+    assert torch.equal(queries.grad[0], torch.zeros(2))
+
+
+def test_no_candidate_at_all_gives_zero() -> None:
+    assert sampled_softmax(vectors(2, 1), vectors(2, 2), vectors(0, 3)).item() == 0
 
 
 def test_large_scores_stay_finite() -> None:
-    scores = torch.tensor([[1000.0, -1000.0]], requires_grad=True)
-    loss = sampled_softmax(scores, torch.tensor([1]))
+    queries = torch.tensor([[1000.0]], requires_grad=True)
+    loss = sampled_softmax(queries, torch.tensor([[-1.0]]), torch.tensor([[1.0]]))
     loss.backward()
     assert loss.item() == 2000.0
-    torch.testing.assert_close(scores.grad, torch.tensor([[1.0, -1.0]]))
+    assert queries.grad is not None
+    assert queries.grad.item() == 2.0
 
 
 def test_duplicating_the_rows_changes_nothing() -> None:
-    scores, target = scores_for(3, 5), torch.tensor([0, 4, 2])
-    once = sampled_softmax(scores, target)
-    twice = sampled_softmax(scores.repeat(2, 1), target.repeat(2))
+    queries, positives, candidates = vectors(3, 1), vectors(3, 2), vectors(5, 3)
+    once = sampled_softmax(queries, positives, candidates)
+    twice = sampled_softmax(queries.repeat(2, 1), positives.repeat(2, 1), candidates)
     torch.testing.assert_close(once, twice, rtol=1e-14, atol=0)
 
 
-def test_no_gradient_to_the_correction() -> None:
-    log_inclusion = torch.zeros(5, dtype=torch.float64, requires_grad=True)
-    scores = scores_for(2, 5).requires_grad_()
-    sampled_softmax(scores, torch.tensor([0, 1]), log_inclusion=log_inclusion).backward()
-    assert log_inclusion.grad is None
+def test_inputs_are_left_as_they_were() -> None:
+    inputs = [vectors(3, 1), vectors(3, 2), vectors(5, 3)]
+    copies = [tensor.clone() for tensor in inputs]
+    sampled_softmax(*inputs)
+    assert all(torch.equal(a, b) for a, b in zip(inputs, copies, strict=True))
 
 
 @pytest.mark.parametrize(
-    ("scores", "target", "options", "message"),
+    ("shapes", "options", "message"),
     [
-        ((4,), (4,), {}, "scores"),
-        ((4, 4), (4, 1), {}, "scores"),
-        ((4, 5), (5,), {}, "scores"),
-        ((0, 5), (0,), {}, "scores"),
-        ((4, 4), (4,), {"excluded": torch.zeros(4, dtype=torch.bool)}, "excluded"),
-        ((4, 4), (4,), {"log_inclusion": torch.zeros(4, 1)}, "log_inclusion"),
-        ((4, 5), (4,), {"log_inclusion": torch.zeros(4)}, "log_inclusion"),
+        (((3,), (3,), (4, 2)), {}, "queries"),
+        (((3, 2), (2, 2), (4, 2)), {}, "queries"),
+        (((3, 2), (3, 2), (4, 3)), {}, "candidates"),
+        (((0, 2), (0, 2), (4, 2)), {}, "queries"),
+        (((2, 2), (2, 2), (2, 2)), {"positive_log_inclusion": torch.zeros(2, 1)}, "positive_log"),
+        (((2, 2), (2, 2), (2, 2)), {"candidate_log_inclusion": torch.zeros(3)}, "candidate_log"),
     ],
 )
 def test_shapes_that_would_broadcast_are_refused(
-    scores: tuple[int, ...], target: tuple[int, ...], options: dict[str, Tensor], message: str
+    shapes: tuple[tuple[int, ...], ...], options: dict[str, Tensor], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        sampled_softmax(torch.zeros(scores), torch.zeros(target, dtype=torch.int64), **options)
+        sampled_softmax(*(torch.zeros(shape) for shape in shapes), **options)

@@ -1,93 +1,124 @@
 """Softmax cross-entropy of each positive among sampled candidates."""
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+_EXCLUDED = -1e30
+
 
 def sampled_softmax(
-    scores: Tensor,
-    target: Tensor,
+    queries: Tensor,
+    positives: Tensor,
+    candidates: Tensor,
     *,
-    excluded: Tensor | None = None,
-    log_inclusion: Tensor | None = None,
+    temperature: float = 1.0,
+    excluded: tuple[Tensor, Tensor] | None = None,
+    positive_log_inclusion: Tensor | None = None,
+    candidate_log_inclusion: Tensor | None = None,
 ) -> Tensor:
-    """Mean of -log softmax of each row's positive among the candidates of the batch.
+    """Mean of -log softmax of each query's positive against the candidates of the batch.
 
-    With the logit s'_j = s_j - log_inclusion_j (the logQ correction: a candidate that enters the
-    batch often must not be pushed down more often for it), row b contributes
-    -s'_target + log Σ_j exp(s'_j), j over the candidates that are not excluded. Its gradient to
-    s_j is (softmax(s')_j - [j = target]) / batch, and 0 for an excluded candidate. A row whose
-    other candidates are all excluded contributes 0. Duplicating the rows does not change the loss.
-    Once differentiable; no gradient goes to `log_inclusion`.
+    With the logit s(u, v) = ⟨p_u, p_v⟩ / temperature − log q_v, where q_v is the probability that
+    v is among a batch's candidates (the logQ correction: an item that is a negative often must not
+    be pushed down more for it), row b contributes
+
+        −s(u_b, v_b) + log(exp s(u_b, v_b) + Σ_j exp s(u_b, c_j)),
+
+    j over the candidates that are not excluded for the row. The scores `[batch, candidates]` exist
+    once, in one buffer that the forward fills and the backward reads: nothing else of that size is
+    kept or written. Once differentiable; duplicating the rows does not change the loss; no
+    gradient goes to the inclusions.
 
     Args:
-        scores: `[batch, candidates]` floats, already divided by the temperature.
-        target: `[batch]` int64, the column of each row's positive.
-        excluded: `[batch, candidates]` bool; True takes a candidate out of its row (an accidental
-            hit of the positive, an item of the history). The target itself always stays.
-        log_inclusion: `[candidates]`, log of the probability that the candidate is in a batch.
+        queries: p_u, `[batch, dim]`.
+        positives: p_v of each row's positive, `[batch, dim]`.
+        candidates: p_v of the shared candidates, `[candidates, dim]`.
+        temperature: above 0; inner products are divided by it.
+        excluded: rows `[n]` and columns `[n]` of the candidates to leave out of a row: its own
+            positive where that is among the candidates, and items of its history. A pair may be
+            named twice.
+        positive_log_inclusion: log q of each positive, `[batch]`; None: no correction.
+        candidate_log_inclusion: log q of each candidate, `[candidates]`; None: no correction.
 
     Returns:
-        The mean over the batch, a scalar.
+        The mean over the batch, a scalar; 0 for a row whose candidates are all excluded.
 
     Raises:
         ValueError: the shapes do not fit, or the batch is empty.
     """
-    if scores.ndim != 2 or target.shape != scores.shape[:1] or len(scores) == 0:
+    batch = len(queries)
+    fits = queries.ndim == 2 and positives.shape == queries.shape
+    if not fits or candidates.ndim != 2 or candidates.shape[1] != queries.shape[1] or batch == 0:
         raise ValueError(
-            "sampled_softmax takes scores [batch, candidates] and target [batch], batch at least "
-            f"1; given {list(scores.shape)} and {list(target.shape)}"
+            "sampled_softmax takes queries and positives [batch, dim], batch at least 1, and "
+            f"candidates [candidates, dim]; given {list(queries.shape)}, "
+            f"{list(positives.shape)} and {list(candidates.shape)}"
         )
-    if excluded is not None and excluded.shape != scores.shape:
-        raise ValueError(
-            f"excluded must have the shape of scores {list(scores.shape)}; "
-            f"given {list(excluded.shape)}"
-        )
-    if log_inclusion is not None and log_inclusion.shape != scores.shape[1:]:
-        raise ValueError(
-            f"log_inclusion must be [candidates] = {list(scores.shape[1:])}; "
-            f"given {list(log_inclusion.shape)}"
-        )
+    for name, tensor, length in (
+        ("positive_log_inclusion", positive_log_inclusion, batch),
+        ("candidate_log_inclusion", candidate_log_inclusion, len(candidates)),
+    ):
+        if tensor is not None and tensor.shape != (length,):
+            raise ValueError(f"{name} must be [{length}]; given {list(tensor.shape)}")
     loss: Tensor = _SampledSoftmax.apply(  # type: ignore[no-untyped-call]
-        scores, target, excluded, log_inclusion
+        queries,
+        positives,
+        candidates,
+        temperature,
+        excluded,
+        positive_log_inclusion,
+        candidate_log_inclusion,
     )
     return loss
 
 
 class _SampledSoftmax(torch.autograd.Function):
-    """One buffer of the scores' size instead of the several that composed operations keep."""
-
     @staticmethod
     def forward(
         ctx: Any,
-        scores: Tensor,
-        target: Tensor,
-        excluded: Tensor | None,
-        log_inclusion: Tensor | None,
+        queries: Tensor,
+        positives: Tensor,
+        candidates: Tensor,
+        temperature: float,
+        excluded: tuple[Tensor, Tensor] | None,
+        positive_log_inclusion: Tensor | None,
+        candidate_log_inclusion: Tensor | None,
     ) -> Tensor:
-        column = target.unsqueeze(1)
-        logits = scores if log_inclusion is None else scores - log_inclusion
-        positive = logits.gather(1, column)
+        scaled = queries / temperature
+        positive = (scaled * positives).sum(1, keepdim=True)
+        if positive_log_inclusion is not None:
+            positive = positive - positive_log_inclusion[:, None]
+        if candidate_log_inclusion is None:
+            scores = scaled @ candidates.T
+        else:
+            scores = torch.addmm(-candidate_log_inclusion[None], scaled, candidates.T)
         if excluded is not None:
-            # The difference above is ours to write to; the scores are not.
-            own = logits is not scores
-            logits = (logits.masked_fill_ if own else logits.masked_fill)(excluded, -math.inf)
-            logits.scatter_(1, column, positive)
-        probability = torch.softmax(logits, dim=1)
-        ctx.save_for_backward(probability, column)
-        # log Σ exp(logits), read off at the largest logit, whose probability cannot underflow.
-        log_sum = logits.amax(dim=1) - probability.amax(dim=1).log()
-        return (log_sum - positive.squeeze(1)).mean()
+            scores.index_put_(excluded, scores.new_tensor(_EXCLUDED))
+        highest = torch.maximum(positive, _row_maximum(scores))
+        scores.sub_(highest).exp_()
+        own = (positive - highest).exp_()
+        total = scores.sum(1, keepdim=True) + own
+        ctx.save_for_backward(queries, positives, candidates, scores, own, total)
+        ctx.temperature = temperature
+        return (total.log() + highest - positive).mean()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        probability, column = ctx.saved_tensors
-        scale = gradient / len(probability)
-        to_scores = probability * scale
-        to_scores.scatter_add_(1, column, (-scale).expand(column.shape))
-        return to_scores, None, None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        queries, positives, candidates, scores, own, total = ctx.saved_tensors
+        scale = gradient / (len(queries) * ctx.temperature)
+        weight = scale / total
+        own_weight = own * weight - scale
+        to_queries = (scores @ candidates).mul_(weight).addcmul_(own_weight, positives)
+        to_positives = own_weight * queries
+        to_candidates = scores.T @ (queries * weight)
+        return to_queries, to_positives, to_candidates, None, None, None, None
+
+
+def _row_maximum(scores: Tensor) -> Tensor:
+    if scores.shape[1] == 0:
+        return scores.new_full((len(scores), 1), _EXCLUDED)
+    return scores.amax(1, keepdim=True)

@@ -1,0 +1,81 @@
+"""`fit`: the one verb that trains any model."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from dualtower.config import EvaluationConfig, TrainingConfig
+from dualtower.data.dataset import Log
+from dualtower.errors import ConfigError, DataError
+from dualtower.evaluation.evaluate import evaluate
+from dualtower.models.base import Model, SolvedModel
+from dualtower.models.two_tower import TwoTower
+from dualtower.training.loop import train
+from dualtower.training.seeds import VALIDATION, sub_seed
+
+M = TypeVar("M", bound=Model)
+
+
+def fit(
+    model: M,
+    log: Log,
+    *,
+    validation: Log | None = None,
+    training: TrainingConfig | None = None,
+    progress: bool = True,
+) -> M:
+    """Fit `model` on the target events of `log` and return it.
+
+    Models with a closed form are solved; the others are trained step by step and, with
+    `validation`, stopped early on `training.validation_metric` with the best weights kept.
+
+    Args:
+        model: any model of `dualtower.models`.
+        log: the training view of a dataset.
+        validation: a view of the same dataset whose targets are ranked after each epoch.
+        training: the loop's settings; None takes those of the model's preset.
+        progress: show bars.
+
+    Raises:
+        ConfigError: settings contradict each other or the validation metric does not exist.
+        DataError: the log has no events.
+    """
+    if isinstance(model, SolvedModel):
+        if log.event_count == 0:
+            raise DataError("fit: the training log has no events; check filter and split")
+        model.solve(log)
+        return model
+    if not isinstance(model, TwoTower):
+        raise ConfigError(f"fit: {type(model).__name__} has neither a solve nor a training loss")
+    config = training or TrainingConfig.of(model.config.preset)
+    validate = None
+    if validation is not None and validation.event_count > 0:
+        validate = _validator(validation, config)
+    train(model, log, config, validate=validate, progress=progress)
+    return model
+
+
+def _validator(validation: Log, config: TrainingConfig) -> Callable[[TwoTower], float]:
+    """Rank a fixed random choice of the validation queries and give the watched metric."""
+    name = config.validation_metric
+    kind, _, cutoff = name.partition("@")
+    known = (kind == "mrr" and not cutoff) or kind in ("hit_rate", "recall", "ndcg")
+    if not known or (kind != "mrr" and not (cutoff.isdigit() and int(cutoff) > 0)):
+        raise ConfigError(
+            f"training.validation_metric: {name!r} is not a metric; use mrr, hit_rate@k, recall@k "
+            "or ndcg@k, k a whole number above 0"
+        )
+    settings = EvaluationConfig(cutoffs=(int(cutoff) if cutoff else 10,))
+    seed = sub_seed(config.seed, VALIDATION)
+
+    def validate(model: TwoTower) -> float:
+        result = evaluate(
+            model,
+            validation,
+            config=settings,
+            queries=config.validation_queries,
+            seed=seed,
+            progress=False,
+        )
+        return result.metrics[name]
+
+    return validate

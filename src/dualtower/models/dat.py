@@ -1,0 +1,43 @@
+"""The Dual Augmented Two-tower model (DAT)."""
+
+from typing import ClassVar
+
+from dualtower.data.columns import FeatureSpace
+from dualtower.models.augmented import Augmented, Learned, LeaveOut
+from dualtower.models.two_tower import TwoTower
+
+FOLDS = 4
+"""Training batches hold queries of one of so many folds; a_v leaves the batch's own fold out."""
+FADE = 0.3
+"""Between epochs the sums behind a_v shrink to this share."""
+
+
+class DAT(TwoTower):
+    """Two towers that each read an augmented vector of the other (AMM), aligned by category (CAL).
+
+    `augmented = "leave_out"` (default) is Eq. 2's minimiser without the example at hand;
+    `"learned"` is the paper's tables with the mimic loss; `"none"` switches AMM off.
+    `lambda_ca = 0` switches CAL off. Paper: Yu et al., DLP-KDD 2021.
+    """
+
+    name: ClassVar[str] = "dat"
+
+    def _augmented(self, space: FeatureSpace) -> Augmented | None:
+        config = self.config
+        if config.augmented == "none" or not (config.augmented_query or config.augmented_item):
+            return None
+        if config.augmented == "learned":
+            return Learned(
+                space.query_count, space.item_count, config.output_dim, config.augmented_dim
+            )
+        return LeaveOut(
+            space.item_count,
+            config.output_dim,
+            config.augmented_dim,
+            folds=FOLDS,
+            fade=FADE,
+            history_length=config.history_length,
+        )
+
+    def _check(self) -> None:
+        """Every combination of settings is a DAT."""

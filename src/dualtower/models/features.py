@@ -1,0 +1,90 @@
+"""Embedding the features of a side, summed or concatenated."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dualtower.data.columns import FeatureColumn, FeatureSpec
+from dualtower.models.table import EmbeddingTable
+from dualtower.schema import FeatureKind
+
+ItemEmbedding = Callable[[Tensor], Tensor] | None
+
+
+class FeatureEncoder(nn.Module):
+    """Embeds the features of one side (query, item or context).
+
+    Categorical: a row of a table. Multi-valued: the mean of its rows. Numeric and vector: a linear
+    map. Sequence of items: the mean of the item embeddings.
+    """
+
+    def __init__(self, specs: tuple[FeatureSpec, ...], dim: int, combine: str) -> None:
+        super().__init__()
+        self.specs = specs
+        self.dim = dim
+        self.combine = combine
+        self.tables = nn.ModuleDict()
+        self.linears = nn.ModuleDict()
+        for spec in specs:
+            if spec.kind in (FeatureKind.CATEGORICAL, FeatureKind.MULTI_VALUED):
+                self.tables[spec.name] = EmbeddingTable(spec.size, dim)
+            elif spec.kind in (FeatureKind.NUMERIC, FeatureKind.VECTOR):
+                self.linears[spec.name] = nn.Linear(spec.size, dim, bias=False)
+
+    def output_dim(self) -> int:
+        """Length of what `forward` gives; 0 without features."""
+        return self.dim * (min(1, len(self.specs)) if self.combine == "sum" else len(self.specs))
+
+    def forward(
+        self, columns: dict[str, FeatureColumn], item_embedding: ItemEmbedding, device: torch.device
+    ) -> Tensor | None:
+        """Embed every feature; `[rows, output_dim]`, None without features.
+
+        Args:
+            columns: by name, all with the same number of rows.
+            item_embedding: maps item rows `[n]` to their embeddings `[n, dim]` (sequences).
+            device: where the result lies.
+
+        `item_embedding` may be None where no feature is a sequence.
+        """
+        parts = [
+            self._embed(spec, columns[spec.name], item_embedding, device) for spec in self.specs
+        ]
+        if not parts:
+            return None
+        return torch.stack(parts).sum(0) if self.combine == "sum" else torch.cat(parts, dim=1)
+
+    def _embed(
+        self,
+        spec: FeatureSpec,
+        column: FeatureColumn,
+        item_embedding: ItemEmbedding,
+        device: torch.device,
+    ) -> Tensor:
+        values = torch.from_numpy(np.ascontiguousarray(column.values)).to(device)
+        if spec.kind == FeatureKind.CATEGORICAL:
+            embedded: Tensor = self.tables[spec.name](values.long())
+            return embedded
+        if spec.kind in (FeatureKind.NUMERIC, FeatureKind.VECTOR):
+            mapped: Tensor = self.linears[spec.name](values.reshape(len(column), -1))
+            return mapped
+        assert column.offsets is not None
+        offsets = torch.from_numpy(column.offsets).to(device)
+        embed = item_embedding if spec.kind == FeatureKind.SEQUENCE else self.tables[spec.name]
+        assert embed is not None
+        return segment_mean(embed(values.long()), offsets)
+
+
+def segment_mean(values: Tensor, offsets: Tensor) -> Tensor:
+    """Mean of each segment `values[offsets[i]:offsets[i + 1]]`, zero where it is empty.
+
+    Args:
+        values: `[total, dim]`.
+        offsets: `[segments + 1]`.
+    """
+    lengths = offsets.diff()
+    segment = torch.repeat_interleave(lengths)
+    sums = values.new_zeros(len(lengths), values.shape[1]).index_add(0, segment, values)
+    return sums / lengths.clamp(min=1)[:, None]

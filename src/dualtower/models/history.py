@@ -1,0 +1,75 @@
+"""The history feature: the last item, and pooled sums of the latest items by lag."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+def lag_matrix(weights: Tensor, length: int) -> Tensor:
+    """The banded matrix that turns weights by lag into a pooled sum over the events before.
+
+    Args:
+        weights: `[pools, lags]`, the weight of the event 1, 2, … places before.
+        length: number of events in a window.
+
+    Returns:
+        `[pools, length + 1, length]`: entry (k, t, s) is the weight of event s for a target at
+        position t; 0 unless s is 1 to `lags` places before t. Position `length` is what comes
+        after the last event.
+    """
+    lag = torch.arange(length + 1)[:, None] - torch.arange(length)[None, :]
+    lag = lag.to(weights.device)
+    inside = (lag >= 1) & (lag <= weights.shape[1])
+    return weights[:, (lag - 1).clamp(0, weights.shape[1] - 1)] * inside
+
+
+def pool_by_lag(weights: Tensor, events: Tensor) -> Tensor:
+    """Weighted sums over the events before each position, as one matrix product.
+
+    Args:
+        weights: `[pools, lags]`, the weight of the event 1, 2, … places before.
+        events: `[windows, length, dim]`.
+
+    Returns:
+        `[pools, length + 1, windows, dim]`.
+    """
+    windows, length, dim = events.shape
+    matrix = lag_matrix(weights, length).flatten(0, 1)
+    flat = events.transpose(0, 1).reshape(length, windows * dim)
+    return (matrix @ flat).view(len(weights), length + 1, windows, dim)
+
+
+class HistoryEncoder(nn.Module):
+    """Last item's embedding and `pools` sums of the latest `length` item embeddings.
+
+    The weight of each lag is learned, one set a pool; it starts as an exponential decay whose
+    half-life differs from pool to pool.
+    """
+
+    def __init__(self, length: int, pools: int) -> None:
+        super().__init__()
+        half_lives = np.geomspace(1.0, length / 2, pools) if pools > 1 else np.array([length / 4])
+        lags = np.arange(length)
+        start = 0.5 ** (lags[None, :] / half_lives[:, None])
+        start /= start.sum(axis=1, keepdims=True)
+        self.weights = nn.Parameter(torch.tensor(start, dtype=torch.float32))
+
+    def output_dim(self, embedding_dim: int) -> int:
+        """Length of the encoded history."""
+        return embedding_dim * (1 + self.weights.shape[0])
+
+    def forward(self, events: Tensor, window: Tensor, known: Tensor) -> Tensor:
+        """Encode what each target may see.
+
+        Args:
+            events: item embeddings of padded windows, zero behind the end,
+                `[windows, length, dim]`.
+            window: the window of each target, `[targets]`.
+            known: how many of its window's events the target may see, `[targets]`.
+
+        Returns:
+            `[targets, (1 + pools) · dim]`; zero where nothing is known.
+        """
+        last = events[window, (known - 1).clamp(min=0)] * (known > 0)[:, None]
+        pooled = pool_by_lag(self.weights, events)[:, known, window]
+        return torch.cat([last, pooled.permute(1, 0, 2).flatten(1)], dim=1)

@@ -1,0 +1,289 @@
+"""The two towers and what feeds them, as one PyTorch module."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dualtower.config import ModelConfig
+from dualtower.data.columns import FeatureColumn, FeatureSpace, QueryBatch, Ragged
+from dualtower.errors import ConfigError
+from dualtower.models.augmented import Augmented, Past
+from dualtower.models.features import FeatureEncoder
+from dualtower.models.history import HistoryEncoder
+from dualtower.models.table import EmbeddingTable
+from dualtower.models.towers import Tower
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What a tower gave, and the augmented vector that it was fed."""
+
+    vectors: Tensor
+    """p_u or p_v, `[n, output_dim]`."""
+    augmented: Tensor | None
+    """a_u or a_v as fed, `[n, …]`; None without."""
+
+
+@dataclass(frozen=True)
+class QueryWindows:
+    """Targets and, before each, what its query did; tensors of one device."""
+
+    queries: Tensor
+    """Query row of each window, `[windows]`."""
+    events: Tensor
+    """Where each event's item stands in the item block, `[windows, length]`."""
+    present: Tensor
+    """Whether there is an event, `[windows, length]`."""
+    earlier: Ragged
+    """Item rows of the query's events before the window."""
+    window: Tensor
+    """The window of each target, `[targets]`."""
+    known: Tensor
+    """How many of its window's events the target may see, `[targets]`."""
+    query_features: dict[str, FeatureColumn]
+    """By name, one row per window."""
+    context: dict[str, FeatureColumn]
+    """By name, one row per target."""
+
+
+class Network(nn.Module):
+    """Item tower over the item's embedding and a_v; query tower over features, history and a_u.
+
+    The item embedding (its id's row and its features', summed or concatenated) serves both the item
+    tower and the history in the query tower. `cached_inputs` and `cached_vectors` hold the item
+    embedding and p_v of every item row: `settle` fills them, and with them a query is encoded
+    without running the item tower.
+    """
+
+    cached_inputs: Tensor
+    cached_vectors: Tensor
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        space: FeatureSpace,
+        item_features: dict[str, FeatureColumn],
+        augmented: Augmented | None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.item_features = item_features
+        dim = config.embedding_dim
+        self.item_table = EmbeddingTable(space.item_count, dim) if config.item_id else None
+        self.item_encoder = FeatureEncoder(space.item_features, dim, config.combine)
+        self.query_table = EmbeddingTable(space.query_count, dim) if config.query_id else None
+        self.query_encoder = FeatureEncoder(space.query_features, dim, config.combine)
+        self.context_encoder = FeatureEncoder(space.context_features, dim, config.combine)
+        sequences = [
+            spec.name
+            for side in (space.query_features, space.item_features, space.context_features)
+            for spec in side
+            if spec.kind == "sequence"
+        ]
+        if sequences and self.item_table is None:
+            raise ConfigError(
+                f"model: the sequence feature {sequences[0]} uses the item embeddings; "
+                "set item_id = true"
+            )
+        self.augmented = augmented
+        feeds_query = augmented is not None and config.augmented_query
+        feeds_item = augmented is not None and config.augmented_item
+
+        if config.combine == "sum":
+            embedded = dim * bool(config.item_id or space.item_features)
+        else:
+            embedded = dim * config.item_id + self.item_encoder.output_dim()
+        if embedded == 0:
+            raise ConfigError("model: the item tower has no input; set item_id = true or features")
+        self.history = (
+            HistoryEncoder(config.history_length, config.history_pools) if config.history else None
+        )
+        query_dim = (
+            dim * config.query_id
+            + self.query_encoder.output_dim()
+            + self.context_encoder.output_dim()
+            + (self.history.output_dim(embedded) if self.history is not None else 0)
+            + (augmented.query_dim if augmented is not None and feeds_query else 0)
+        )
+        if query_dim == 0:
+            raise ConfigError(
+                "model: the query tower has no input; set history = true, query_id = true, or name "
+                "query features"
+            )
+        item_dim = embedded + (augmented.item_dim if augmented is not None and feeds_item else 0)
+        self.query_tower = self._tower(query_dim)
+        self.item_tower = self._tower(item_dim)
+        self.register_buffer("cached_inputs", torch.zeros(space.item_count, embedded))
+        self.register_buffer("cached_vectors", torch.zeros(space.item_count, config.output_dim))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network lives."""
+        return self.cached_vectors.device
+
+    @property
+    def item_count(self) -> int:
+        """Rows of the item vocabulary, the unknown included."""
+        return len(self.cached_vectors)
+
+    @property
+    def reads_events(self) -> bool:
+        """Whether a query's past enters its tower at all."""
+        return self.history is not None or self.reads_past
+
+    @property
+    def reads_past(self) -> bool:
+        """Whether a_u is computed from the p_v of past events."""
+        return (
+            self.augmented is not None and self.augmented.reads_past and self.config.augmented_query
+        )
+
+    def tables(self) -> list[EmbeddingTable]:
+        """All row-sparse tables."""
+        return [module for module in self.modules() if isinstance(module, EmbeddingTable)]
+
+    def item_inputs(self, items: Tensor) -> Tensor:
+        """The item embedding of item rows, each named once, `[n, embedded_dim]`."""
+        parts: list[Tensor] = []
+        if self.item_table is not None:
+            parts.append(self.item_table(self._hide(items), unique=not self._hides))
+        rows = items.cpu().numpy()
+        columns = {name: column.take(rows) for name, column in self.item_features.items()}
+        features = self.item_encoder(columns, self.item_table, self.device)
+        if features is not None:
+            parts.append(features)
+        if len(parts) == 1:
+            return parts[0]
+        return parts[0] + parts[1] if self.config.combine == "sum" else torch.cat(parts, dim=1)
+
+    def encode_item(self, items: Tensor, inputs: Tensor, fold: int | None = None) -> Encoded:
+        """p_v of item rows, each named once.
+
+        Args:
+            items: item rows, `[n]`.
+            inputs: their `item_inputs`.
+            fold: the fold whose queries a_v leaves out; None in serving.
+        """
+        augmented = None
+        if self.augmented is not None and self.config.augmented_item:
+            augmented = self.augmented.item(items, fold)
+            inputs = torch.cat([inputs, augmented], dim=1)
+        return Encoded(self.item_tower(inputs), augmented)
+
+    def encode_query(self, windows: QueryWindows, inputs: Tensor, vectors: Tensor) -> Encoded:
+        """p_u of every target.
+
+        Args:
+            windows: the targets and their queries' past.
+            inputs: item embeddings of the item block that `windows.events` points into.
+            vectors: p_v of that block, without gradient.
+        """
+        parts = []
+        queries = windows.queries[windows.window]
+        if self.query_table is not None:
+            parts.append(self.query_table(self._hide(queries)))
+        features = self.query_encoder(windows.query_features, self.item_table, self.device)
+        if features is not None:
+            parts.append(features[windows.window])
+        context = self.context_encoder(windows.context, self.item_table, self.device)
+        if context is not None:
+            parts.append(context)
+        if self.history is not None:
+            embedded = functional.embedding(windows.events, inputs) * windows.present[..., None]
+            parts.append(self.history(embedded, windows.window, windows.known))
+        augmented = None
+        if self.augmented is not None and self.config.augmented_query:
+            augmented = self.augmented.query(self._past(windows, queries, vectors))
+            parts.append(augmented)
+        inputs = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+        return Encoded(self.query_tower(inputs), augmented)
+
+    @torch.no_grad()
+    def settle(self, block: int = 65_536) -> None:
+        """Compute the cached embedding and p_v of every item row with the present weights."""
+        was_training = self.training
+        self.eval()
+        for start in range(0, self.item_count, block):
+            stop = min(start + block, self.item_count)
+            items = torch.arange(start, stop, device=self.device)
+            inputs = self.item_inputs(items)
+            self.cached_inputs[start:stop] = inputs
+            self.cached_vectors[start:stop] = self.encode_item(items, inputs).vectors
+        self.train(was_training)
+
+    @torch.no_grad()
+    def encode_batch(self, batch: QueryBatch) -> Tensor:
+        """p_u of queries at request time, `[queries, output_dim]`, from the cached items."""
+        was_training = self.training
+        self.eval()
+        encoded = self.encode_query(
+            self._windows_of(batch), self.cached_inputs, self.cached_vectors
+        )
+        self.train(was_training)
+        return encoded.vectors
+
+    def _windows_of(self, batch: QueryBatch) -> QueryWindows:
+        """The batch as windows of the latest events, with one target each behind the last."""
+        history = batch.history
+        lengths = history.lengths()
+        if not self.reads_events:
+            history = Ragged(history.values[:0], np.zeros(len(batch) + 1, dtype=np.int64))
+            lengths = np.zeros_like(lengths)
+        latest = np.minimum(lengths, self.config.history_length)
+        width = max(1, int(latest.max(initial=0)))
+        events = np.zeros((len(batch), width), dtype=np.int64)
+        first = np.repeat(history.offsets[1:] - latest, lengths)
+        place = np.arange(len(history.values)) - first
+        inside = place >= 0
+        events[history.row_of_value()[inside], place[inside]] = history.values[inside]
+        earlier_offsets = np.concatenate([[0], np.cumsum(lengths - latest)])
+        to = self._to
+        return QueryWindows(
+            queries=to(batch.rows),
+            events=to(events),
+            present=to(np.arange(width) < latest[:, None]),
+            earlier=Ragged(history.values[~inside], earlier_offsets),
+            window=torch.arange(len(batch), device=self.device),
+            known=to(latest),
+            query_features=batch.features,
+            context=batch.context,
+        )
+
+    def _past(self, windows: QueryWindows, queries: Tensor, vectors: Tensor) -> Past:
+        if not self.reads_past:
+            return Past(queries, windows.window, windows.known, None, None, None)
+        events = functional.embedding(windows.events, vectors) * windows.present[..., None]
+        earlier = vectors.new_zeros(len(windows.queries), vectors.shape[1])
+        if len(windows.earlier.values):
+            rows = self._to(windows.earlier.values.astype(np.int64))
+            window = self._to(windows.earlier.row_of_value())
+            earlier.index_add_(0, window, self.cached_vectors[rows])
+        count = self._to(windows.earlier.lengths())
+        return Past(queries, windows.window, windows.known, events, earlier, count)
+
+    @property
+    def _hides(self) -> bool:
+        return self.training and self.config.id_dropout > 0
+
+    def _hide(self, rows: Tensor) -> Tensor:
+        """In training, replace a random share of rows by the unknown."""
+        if not self._hides:
+            return rows
+        return rows * (torch.rand(rows.shape, device=rows.device) >= self.config.id_dropout)
+
+    def _to(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+    def _tower(self, input_dim: int) -> Tower:
+        return Tower(
+            input_dim,
+            self.config.hidden_dims,
+            self.config.output_dim,
+            last_relu=self.config.last_relu,
+            linear_path=self.config.linear_path,
+            embedding_dropout=self.config.embedding_dropout,
+            layer_dropout=self.config.layer_dropout,
+        )

@@ -1,0 +1,52 @@
+"""The tower of Eq. 1, with a linear last layer and a linear path as options."""
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class Tower(nn.Module):
+    """Fully connected layers with ReLU, then L2 normalisation (Eq. 1).
+
+    With `last_relu` and without `linear_path` it is the paper's to the letter. ReLU on the last
+    layer keeps every cosine in [0, 1] and lets the tower die; see docs/model.md.
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        hidden_dims: tuple[int, ...],
+        output_dim: int,
+        *,
+        last_relu: bool,
+        linear_path: bool,
+        embedding_dropout: float,
+        layer_dropout: float,
+    ) -> None:
+        super().__init__()
+        dims = (input_dim, *hidden_dims, output_dim)
+        self.layers = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(dims))
+        self.path = nn.Linear(input_dim, output_dim, bias=False) if linear_path else None
+        self.last_relu = last_relu
+        self.embedding_dropout = embedding_dropout
+        self.layer_dropout = layer_dropout
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map inputs z `[rows, input_dim]` to unit vectors p `[rows, output_dim]`.
+
+        A row whose last layer is all zero stays zero.
+        """
+        inputs = functional.dropout(inputs, self.embedding_dropout, self.training)
+        hidden = inputs
+        last = len(self.layers) - 1
+        for number, layer in enumerate(self.layers):
+            hidden = layer(hidden)
+            if number < last:
+                hidden = functional.relu(hidden)
+                hidden = functional.dropout(hidden, self.layer_dropout, self.training)
+            elif self.last_relu:
+                hidden = functional.relu(hidden)
+        if self.path is not None:
+            hidden = hidden + self.path(inputs)
+        return functional.normalize(hidden, dim=-1)

@@ -1,0 +1,282 @@
+"""The one training loop of all models that learn by steps."""
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dualtower.config import TrainingConfig
+from dualtower.data.dataset import Log
+from dualtower.errors import ConfigError, DataError
+from dualtower.models.network import Network
+from dualtower.models.record import EpochRecord, TrainingRecord
+from dualtower.models.two_tower import TwoTower
+from dualtower.progress import Bar, progress_bar
+from dualtower.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from dualtower.training.collapse import find_collapse, sample_rows, warn_of_collapse
+from dualtower.training.objective import Objective, check
+from dualtower.training.pairs import Pairs
+from dualtower.training.seeds import DROPOUT, FOLDS, INITIAL_WEIGHTS, NEGATIVES, ORDER, sub_seed
+from dualtower.training.windows import Batch, Windows
+
+Validate = Callable[[TwoTower], float]
+_COLLAPSE_SAMPLE = 1000
+
+
+def train(
+    model: TwoTower,
+    log: Log,
+    config: TrainingConfig,
+    *,
+    validate: Validate | None = None,
+    progress: bool = True,
+) -> None:
+    """Train `model` on the target events of `log`; `model.record` tells how it went.
+
+    One epoch reads every event once. A step costs what its batch names: no pass over a table, no
+    dense gradient. With `validate`, the metric is taken after each epoch, training stops after
+    `patience` epochs without a better one, and the best epoch's weights are kept.
+
+    Args:
+        model: fresh towers are built for the log's sizes.
+        log: the training view.
+        config: the loop's settings.
+        validate: gives the validation metric (higher is better) of the model as it stands.
+        progress: show a bar.
+
+    Raises:
+        ConfigError: settings contradict each other, or the checkpoint is of another run.
+        DataError: the log is empty.
+    """
+    if log.event_count == 0:
+        raise DataError("training: the training log has no events; check filter and split")
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    device = _device(config.device)
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(sub_seed(config.seed, INITIAL_WEIGHTS))
+        network = model.build(log.dataset.space(), log.dataset.item_features, device)
+        check(config, network)
+        _Run(model, network, log, config, validate, progress).go()
+    network.eval()
+
+
+class _Run:
+    def __init__(
+        self,
+        model: TwoTower,
+        network: Network,
+        log: Log,
+        config: TrainingConfig,
+        validate: Validate | None,
+        progress: bool,
+    ) -> None:
+        self.model, self.network, self.log, self.config = model, network, log, config
+        self.validate, self.progress = validate, progress
+        self.examples = _examples(model, log, config)
+        self.objective = Objective(network, config, log, sub_seed(config.seed, NEGATIVES))
+        self.optimizer = torch.optim.AdamW(
+            network.parameters(),
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+        self.total_steps = self.examples.step_count() * config.epochs
+        self.record = TrainingRecord(metric_name=config.validation_metric)
+        self.standing = Progress(0, 0, {}, None, 0)
+        self.best: dict[str, Tensor] | None = None
+
+    def go(self) -> None:
+        """Take up a checkpoint if there is one, train epoch by epoch, finish."""
+        self._resume()
+        writer = _tensorboard(self.config.tensorboard)
+        epochs, per_epoch = self.config.epochs, self.examples.event_count
+        title = f"Training {self.model.name}"
+        with progress_bar(title, epochs * per_epoch, "positives", shown=self.progress) as bar:
+            bar.advance(self.standing.epoch * per_epoch)
+            while self.standing.epoch < epochs and not self._out_of_patience():
+                self._epoch(bar)
+                if writer is not None:
+                    _log(writer, self.record.epochs[-1], self.record.metric_name)
+        if writer is not None:
+            writer.close()
+        if self.best is not None:
+            self.network.load_state_dict(self.best)
+        self._settle()
+        self.model.record = self.record
+
+    def _epoch(self, bar: Bar) -> None:
+        seed, epoch = self.config.seed, self.standing.epoch
+        torch.manual_seed(sub_seed(seed, DROPOUT, epoch))
+        self.objective.reseed(sub_seed(seed, NEGATIVES, epoch))
+        if self.network.augmented is not None and epoch > 0:
+            self.network.augmented.fade()
+        self.network.train()
+        started, positives, loss_sum, steps = time.perf_counter(), 0, 0.0, 0
+        sample = torch.empty(0)
+        for batch in self.examples.epoch(sub_seed(seed, ORDER, epoch)):
+            loss, sample = self._step(batch)
+            loss_sum, steps = loss_sum + loss, steps + 1
+            positives += len(batch.targets)
+            bar.advance(len(batch.targets), note=f"epoch {epoch + 1}, loss {loss:.4f}")
+        seconds = time.perf_counter() - started
+        self._look_for_collapse(sample, epoch + 1)
+        metric = self._validated()
+        self.standing.epoch += 1
+        done = EpochRecord(epoch + 1, loss_sum / steps, metric, seconds, positives / seconds)
+        self.record.epochs.append(done)
+        self._keep_best(metric)
+        if self.config.checkpoint is not None:
+            self.standing.record = self.record.to_dict()
+            folder = Path(self.config.checkpoint)
+            save_checkpoint(
+                folder, self._identity(), self.standing, self.network, self.optimizer, self.best
+            )
+
+    def _step(self, batch: Batch) -> tuple[float, Tensor]:
+        share = self._rate()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * share
+        loss, query_vectors = self.objective(batch)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise DataError(
+                f"training: the loss is {value} at step {self.standing.step + 1}; lower "
+                "learning_rate and table_learning_rate, and look for extreme numeric features"
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        for table in self.network.tables():
+            table.update(self.config.table_learning_rate * share)
+        self.objective.observe(batch, query_vectors)
+        self.standing.step += 1
+        return value, query_vectors
+
+    def _rate(self) -> float:
+        if self.config.schedule == "constant":
+            return 1.0
+        done = min(1.0, self.standing.step / self.total_steps)
+        return 0.5 * (1 + math.cos(math.pi * done))
+
+    def _validated(self) -> float | None:
+        if self.validate is None:
+            return None
+        self.network.settle()
+        self.network.eval()
+        return self.validate(self.model)
+
+    def _keep_best(self, metric: float | None) -> None:
+        if metric is None:
+            return
+        best = self.standing.best_metric
+        if best is None or metric > best:
+            self.standing.best_metric, self.standing.since_best = metric, 0
+            self.record.best_epoch = self.standing.epoch
+            self.best = copy.deepcopy(self.network.state_dict())
+        else:
+            self.standing.since_best += 1
+
+    def _out_of_patience(self) -> bool:
+        return self.standing.since_best >= self.config.patience
+
+    @torch.no_grad()
+    def _look_for_collapse(self, queries: Tensor, epoch: int) -> None:
+        network = self.network
+        network.eval()
+        rows = sample_rows(network.item_count, _COLLAPSE_SAMPLE, network.device)
+        items = network.encode_item(rows, network.item_inputs(rows)).vectors
+        fault = find_collapse(queries[:_COLLAPSE_SAMPLE], items)
+        if fault is not None and not self.record.collapsed:
+            self.record.collapsed = True
+            warn_of_collapse(fault, self.model.config, epoch)
+
+    @torch.no_grad()
+    def _settle(self) -> None:
+        """Fill the cached items; closed-form sums are first made exact for the final weights."""
+        self.network.eval()
+        self.network.settle()
+        augmented = self.network.augmented
+        if augmented is None or not augmented.exact:
+            return
+        total = self.examples.event_count
+        with progress_bar("Augmented vectors", total, "positives", shown=self.progress) as bar:
+            augmented.clear()
+            for batch in self.examples.epoch(0):
+                self.objective.observe(batch, self.objective.query_vectors(batch))
+                bar.advance(len(batch.targets))
+        self.network.settle()
+
+    def _resume(self) -> None:
+        if self.config.checkpoint is None:
+            return
+        found = load_checkpoint(
+            Path(self.config.checkpoint), self._identity(), self.network, self.optimizer
+        )
+        if found is not None:
+            self.standing, self.best = found
+            record = dict(self.standing.record)
+            record["epochs"] = [EpochRecord(**epoch) for epoch in record["epochs"]]
+            self.record = TrainingRecord(**record)
+
+    def _identity(self) -> dict[str, Any]:
+        loop = self.config.model_dump(exclude={"checkpoint", "tensorboard", "threads"})
+        sizes = {"events": self.log.event_count, "items": self.log.dataset.item_count}
+        return {"model": self.model.config.model_dump(), "training": loop, "data": sizes}
+
+
+def _examples(model: TwoTower, log: Log, config: TrainingConfig) -> Windows | Pairs:
+    if config.examples == "pairs":
+        return Pairs(log, batch_size=config.batch_size)
+    assert model.network is not None
+    augmented = model.network.augmented
+    return Windows(
+        log,
+        history_length=model.config.history_length if model.network.reads_events else 0,
+        target_length=model.config.history_length,
+        batch_size=config.batch_size,
+        folds=1 if augmented is None else augmented.folds,
+        seed=sub_seed(config.seed, FOLDS),
+    )
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(
+            f"training.device: {name!r} is no device; use cpu, cuda or auto"
+        ) from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("training.device: cuda is not available here; use cpu or auto")
+    return device
+
+
+def _tensorboard(folder: str | None) -> Any:
+    if folder is None:
+        return None
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise ConfigError(
+            "training.tensorboard: the tensorboard package is not installed; "
+            "pip install tensorboard, or leave the setting out"
+        ) from None
+    return SummaryWriter(folder)
+
+
+def _log(writer: Any, epoch: EpochRecord, metric_name: str) -> None:
+    writer.add_scalar("training/loss", epoch.loss, epoch.epoch)
+    writer.add_scalar("training/positives_per_second", epoch.positives_per_second, epoch.epoch)
+    if epoch.metric is not None:
+        writer.add_scalar(
+            f"validation/{metric_name.replace('@', '_at_')}", epoch.metric, epoch.epoch
+        )

@@ -1,0 +1,271 @@
+"""The loss of one batch: candidates, scores, Eq. 5."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from dualtower.config import TrainingConfig
+from dualtower.data.dataset import Log
+from dualtower.errors import ConfigError
+from dualtower.losses.binary_cross_entropy import binary_cross_entropy
+from dualtower.losses.category_alignment import category_alignment
+from dualtower.losses.mimic import mimic
+from dualtower.losses.sampled_softmax import sampled_softmax
+from dualtower.models.augmented import Learned
+from dualtower.models.network import Encoded, Network, QueryWindows
+from dualtower.training.negatives import (
+    log_inclusion_in_batch,
+    log_inclusion_mixed,
+    uniform_per_positive,
+    uniform_pool,
+)
+from dualtower.training.windows import Batch
+
+
+@dataclass(frozen=True)
+class ItemBlock:
+    """The items that a batch names, each once; the candidates first."""
+
+    items: Tensor
+    """Item rows, `[n]`."""
+    candidate_count: int
+    """How many of them, from the first on, are scored; the rest are only history."""
+    positive: Tensor
+    """Where each target's item stands among them, `[targets]`."""
+    negative: Tensor | None
+    """Where each target's own negatives stand, `[targets, S]`; None with shared candidates."""
+    shared: Tensor | None
+    """Where the shared negatives stand, each once, `[c]`; None with negatives per positive."""
+    events: Tensor
+    """Where each window event's item stands, `[windows, length]`; 0 where there is no event."""
+
+
+class Objective:
+    """Computes Eq. 5 on a batch, and hands the positives to the augmented vectors afterwards."""
+
+    def __init__(self, network: Network, config: TrainingConfig, log: Log, seed: int) -> None:
+        self._network = network
+        self._config = config
+        self._device = network.device
+        self._corpus = torch.from_numpy(np.asarray(log.corpus, dtype=np.int64)).to(self._device)
+        self._generator = torch.Generator(self._device).manual_seed(seed)
+        self._categories = torch.from_numpy(np.array(log.dataset.item_categories)).to(self._device)
+        self._slots = torch.full((network.item_count,), -1, device=self._device)
+        self._log_inclusion = self._inclusion(log)
+
+    def reseed(self, seed: int) -> None:
+        """Start the negatives' randomness anew, so that an epoch does not depend on the last."""
+        self._generator.manual_seed(seed)
+
+    def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The loss of a batch, a scalar, and its targets' p_u without gradient."""
+        network, model = self._network, self._network.config
+        block = self._items(batch)
+        inputs = network.item_inputs(block.items)
+        count = block.candidate_count
+        item = network.encode_item(block.items[:count], inputs[:count], batch.fold)
+        query = network.encode_query(
+            self._windows(batch, block), inputs, self._past_vectors(batch, block, inputs)
+        )
+        loss = self._retrieval_loss(batch, block, query.vectors, item.vectors)
+        if isinstance(network.augmented, Learned):
+            loss = loss + self._mimic(block, query, item)
+        if model.lambda_ca:
+            categories = self._categories[block.items[:count]]
+            known = categories > 0
+            loss = loss + model.lambda_ca * category_alignment(
+                item.vectors[known], categories[known].long()
+            )
+        return loss, query.vectors.detach()
+
+    def observe(self, batch: Batch, query_vectors: Tensor) -> None:
+        """Tell the augmented vectors which p_u met which item."""
+        if self._network.augmented is not None:
+            targets = torch.from_numpy(batch.targets).to(self._device)
+            self._network.augmented.observe(targets, query_vectors, batch.fold)
+
+    @torch.no_grad()
+    def query_vectors(self, batch: Batch) -> Tensor:
+        """p_u of a batch's targets from the cached items, without dropout."""
+        to = self._to
+        windows = self._windows_at(batch, to(batch.items))
+        network = self._network
+        return network.encode_query(windows, network.cached_inputs, network.cached_vectors).vectors
+
+    def _items(self, batch: Batch) -> ItemBlock:
+        """Find the batch's distinct items: targets and negatives first, then the history's."""
+        config, slots = self._config, self._slots
+        targets, events = self._to(batch.targets), self._to(batch.items)
+        named = [targets]
+        own = None
+        if config.negatives == "per_positive":
+            own = uniform_per_positive(
+                self._corpus, targets, config.negative_count, self._generator
+            )
+            named.append(own.flatten())
+        elif config.negatives in ("shared", "mixed"):
+            named.append(uniform_pool(self._corpus, config.negative_count, self._generator))
+        candidates, places = self._distinct(torch.cat(named))
+        slots[candidates] = torch.arange(len(candidates), device=self._device)
+        items = candidates
+        if self._network.reads_events:
+            flat = events.flatten()
+            rest = self._distinct(flat[slots[flat] < 0])[0]
+            slots[rest] = torch.arange(len(rest), device=self._device) + len(candidates)
+            items = torch.cat([candidates, rest])
+            standing = slots[events]
+        else:
+            standing = torch.zeros_like(events)
+        slots[items] = -1
+        shared = None
+        if config.negatives == "shared":
+            shared = torch.unique(places[len(targets) :])
+        elif config.negatives in ("in_batch", "mixed"):
+            shared = torch.arange(len(candidates), device=self._device)
+        return ItemBlock(
+            items=items,
+            candidate_count=len(candidates),
+            positive=places[: len(targets)],
+            negative=None if own is None else places[len(targets) :].view(own.shape),
+            shared=shared,
+            events=standing,
+        )
+
+    def _distinct(self, items: Tensor) -> tuple[Tensor, Tensor]:
+        if self._network.item_table is not None:
+            return self._network.item_table.distinct(items)
+        rows, places = torch.unique(items, return_inverse=True)
+        return rows, places
+
+    def _past_vectors(self, batch: Batch, block: ItemBlock, inputs: Tensor) -> Tensor:
+        """p_v of the block's items as a_u reads it: no gradient, no dropout, own fold left out."""
+        network = self._network
+        if not network.reads_past:
+            return inputs.new_zeros(len(block.items), network.config.output_dim)
+        with torch.no_grad():
+            network.item_tower.eval()
+            vectors = network.encode_item(block.items, inputs.detach(), batch.fold).vectors
+            network.item_tower.train()
+            network.cached_vectors[block.items] = vectors
+        return vectors
+
+    def _windows(self, batch: Batch, block: ItemBlock) -> QueryWindows:
+        return self._windows_at(batch, block.events)
+
+    def _windows_at(self, batch: Batch, events: Tensor) -> QueryWindows:
+        return QueryWindows(
+            queries=self._to(batch.queries),
+            events=events,
+            present=self._to(batch.items > 0),
+            earlier=batch.earlier,
+            window=self._to(batch.window),
+            known=self._to(batch.known),
+            query_features=batch.query_features,
+            context=batch.context,
+        )
+
+    def _retrieval_loss(
+        self, batch: Batch, block: ItemBlock, queries: Tensor, items: Tensor
+    ) -> Tensor:
+        temperature = self._config.temperature
+        positives = items[block.positive]
+        if block.negative is not None:
+            scaled = queries / temperature
+            positive = (scaled * positives).sum(1)
+            negative = torch.bmm(
+                functional.embedding(block.negative, items), scaled.unsqueeze(2)
+            ).squeeze(2)
+            if self._config.loss == "binary_cross_entropy":
+                return binary_cross_entropy(positive, negative)
+            scores = torch.cat([positive[:, None], negative], dim=1)
+            return functional.cross_entropy(scores, scores.new_zeros(len(scores), dtype=torch.long))
+        assert block.shared is not None
+        excluded = self._excluded(batch, block)
+        if self._config.loss == "binary_cross_entropy":
+            scaled = queries / temperature
+            negative = scaled @ items[block.shared].T
+            # An excluded pair gets a score at which its loss and its gradient are zero.
+            negative = negative.index_put(excluded, negative.new_tensor(-1e4))
+            return binary_cross_entropy((scaled * positives).sum(1), negative)
+        correction = self._log_inclusion
+        rows = block.items[: block.candidate_count]
+        return sampled_softmax(
+            queries,
+            positives,
+            items if len(block.shared) == len(items) else items[block.shared],
+            temperature=temperature,
+            excluded=excluded,
+            positive_log_inclusion=None if correction is None else correction[rows[block.positive]],
+            candidate_log_inclusion=None if correction is None else correction[rows[block.shared]],
+        )
+
+    def _excluded(self, batch: Batch, block: ItemBlock) -> tuple[Tensor, Tensor]:
+        """Pairs (target, shared candidate) to leave out: its own item, and its history's."""
+        assert block.shared is not None
+        column = torch.full((block.candidate_count,), -1, device=self._device)
+        column[block.shared] = torch.arange(len(block.shared), device=self._device)
+        rows = [torch.arange(len(batch.targets), device=self._device)]
+        columns = [column[block.positive]]
+        if self._network.reads_events and batch.items.shape[1]:
+            known = self._to(batch.known)
+            row = torch.repeat_interleave(known)
+            event = torch.arange(len(row), device=self._device) - (known.cumsum(0) - known)[row]
+            standing = block.events[self._to(batch.window)[row], event]
+            scored = standing < block.candidate_count
+            rows.append(row[scored])
+            columns.append(column[standing[scored]])
+        row, chosen = torch.cat(rows), torch.cat(columns)
+        inside = chosen >= 0
+        return row[inside], chosen[inside]
+
+    def _mimic(self, block: ItemBlock, query: Encoded, item: Encoded) -> Tensor:
+        """λ1 loss_u + λ2 loss_v of Eq. 5 (Eq. 2)."""
+        model, project = self._network.config, self._network.augmented.project  # type: ignore[union-attr]
+        per_positive = self._config.negative_count if block.negative is not None else 0
+        loss = query.vectors.new_zeros(())
+        if query.augmented is not None and model.lambda_u:
+            target = project(item.vectors.detach()[block.positive])
+            loss = loss + model.lambda_u * mimic(query.augmented, target, per_positive)
+        if item.augmented is not None and model.lambda_v:
+            fed = item.augmented[block.positive]
+            loss = loss + model.lambda_v * mimic(fed, project(query.vectors.detach()), per_positive)
+        return loss
+
+    def _inclusion(self, log: Log) -> Tensor | None:
+        config = self._config
+        if not config.logq_correction or config.loss != "sampled_softmax":
+            return None
+        if config.negatives in ("shared", "per_positive"):
+            return None  # the same for every candidate: it cancels
+        share = torch.from_numpy(log.item_counts() / max(1, log.event_count))
+        if config.negatives == "in_batch":
+            inclusion = log_inclusion_in_batch(share, config.batch_size)
+        else:
+            inclusion = log_inclusion_mixed(
+                share, config.batch_size, len(self._corpus), config.negative_count
+            )
+        return inclusion.float().to(self._device)
+
+    def _to(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
+
+
+def check(config: TrainingConfig, network: Network) -> None:
+    """Refuse settings that contradict each other.
+
+    Raises:
+        ConfigError: names the two settings and what would be right.
+    """
+    if config.examples == "pairs" and network.reads_events:
+        raise ConfigError(
+            'training: examples = "pairs" gives no history, but the model reads it; set '
+            'history = false and augmented = "learned" or "none", or examples = "windows"'
+        )
+    if config.loss == "binary_cross_entropy" and config.negatives in ("in_batch", "mixed"):
+        raise ConfigError(
+            f'training: loss = "binary_cross_entropy" with negatives = "{config.negatives}" has no '
+            'defined weighting; use negatives = "per_positive" or "shared"'
+        )

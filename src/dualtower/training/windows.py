@@ -1,0 +1,121 @@
+"""Windows of ordered logs: one history serves all the targets that follow it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from dualtower.data.columns import FeatureColumn, Ragged, take_ranges
+from dualtower.data.dataset import Log
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some windows, padded on the right to one length, and the targets in them."""
+
+    queries: npt.NDArray[np.int64]
+    """Query row of each window, `[windows]`."""
+    items: npt.NDArray[np.int64]
+    """Item rows of the window's events, oldest first, 0 behind the last, `[windows, length]`."""
+    earlier: Ragged
+    """Item rows of the query's events before the window, oldest first, per window."""
+    window: npt.NDArray[np.int64]
+    """The window of each target, `[targets]`."""
+    known: npt.NDArray[np.int64]
+    """How many of the window's events each target may see as its history, `[targets]`."""
+    targets: npt.NDArray[np.int64]
+    """Item row of each target, `[targets]`."""
+    fold: int
+    """The fold that all the windows' queries belong to."""
+    query_features: dict[str, FeatureColumn]
+    """By name, one row per window."""
+    context: dict[str, FeatureColumn]
+    """By name, one row per target."""
+
+
+class Windows:
+    """Cuts the logs of a view into windows and deals them out in batches of one fold each.
+
+    A window holds up to `target_length` consecutive targets of one query and, before them, up to
+    `history_length` earlier events. A query's windows are all in one fold, drawn once, so that
+    what a fold's queries contributed to an item can be left out as a whole. One epoch reads every
+    event once as a target, and (history_length / target_length) times more as history.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        *,
+        history_length: int,
+        target_length: int,
+        batch_size: int,
+        folds: int,
+        seed: int,
+    ) -> None:
+        self._log = log
+        self._history_length = history_length
+        self._batch_size = batch_size
+        self._folds = folds
+        queries = log.queries()
+        pieces = -(-(log.end[queries] - log.start[queries]) // target_length)
+        self._queries = np.repeat(queries, pieces)
+        first = np.cumsum(pieces) - pieces
+        number = np.arange(len(self._queries)) - np.repeat(first, pieces)
+        self._start = log.start[self._queries] + number * target_length
+        self._end = np.minimum(self._start + target_length, log.end[self._queries])
+        rng = np.random.default_rng(seed)
+        self._fold = rng.integers(folds, size=log.dataset.query_count)[self._queries]
+
+    @property
+    def event_count(self) -> int:
+        """Targets in one epoch."""
+        return int((self._end - self._start).sum())
+
+    def step_count(self) -> int:
+        """Batches in one epoch, the same in every epoch to within a few."""
+        return len(self._chunks(np.random.default_rng(0)))
+
+    def epoch(self, seed: int) -> Iterator[Batch]:
+        """All windows once, in an order drawn from `seed`, in batches of about `batch_size`."""
+        rng = np.random.default_rng(seed)
+        chunks = self._chunks(rng)
+        for index in rng.permutation(len(chunks)):
+            yield self._batch(*chunks[index])
+
+    def _chunks(self, rng: np.random.Generator) -> list[tuple[int, npt.NDArray[np.int64]]]:
+        chunks: list[tuple[int, npt.NDArray[np.int64]]] = []
+        for fold in range(self._folds):
+            members = rng.permutation(np.flatnonzero(self._fold == fold))
+            if len(members) == 0:
+                continue
+            before = np.cumsum((self._end - self._start)[members]) - 1
+            cuts = np.flatnonzero(np.diff(before // self._batch_size)) + 1
+            chunks.extend((fold, chunk) for chunk in np.split(members, cuts))
+        return chunks
+
+    def _batch(self, fold: int, windows: npt.NDArray[np.int64]) -> Batch:
+        dataset = self._log.dataset
+        queries = self._queries[windows]
+        start, end = self._start[windows], self._end[windows]
+        log_start = dataset.offsets[queries]
+        begin = np.maximum(log_start, start - self._history_length)
+        events = take_ranges(dataset.items, begin, end)
+        lengths = events.lengths()
+        items = np.zeros((len(windows), int(lengths.max())), dtype=np.int64)
+        items[np.arange(items.shape[1]) < lengths[:, None]] = events.values
+        window = np.repeat(np.arange(len(windows)), end - start)
+        places = np.arange(items.shape[1], dtype=np.int32)
+        position = take_ranges(places, start - begin, end - begin).values.astype(np.int64)
+        event = position + begin[window]
+        return Batch(
+            queries=queries,
+            items=items,
+            earlier=take_ranges(dataset.items, log_start, begin),
+            window=window,
+            known=position,
+            targets=items[window, position],
+            fold=fold,
+            query_features={n: c.take(queries) for n, c in dataset.query_features.items()},
+            context={n: c.take(event) for n, c in dataset.context_features.items()},
+        )
