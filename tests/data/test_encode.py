@@ -123,6 +123,15 @@ def test_sequence_uses_the_item_vocabulary() -> None:
     assert lists(column) == [[3, 0, 1], [], []]
 
 
+@pytest.mark.parametrize("kind", FeatureKind)
+def test_a_column_without_any_value(kind: FeatureKind) -> None:
+    chosen = feature(kind)
+    values = pl.Series([None, None])
+    column = encode(values, chosen, learn(values, chosen))
+    assert len(column) == 2
+    assert not column.values.any()
+
+
 def test_a_column_that_a_request_lacks_is_missing_in_every_row() -> None:
     chosen = [
         Feature(name="brand"),

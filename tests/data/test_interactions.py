@@ -55,6 +55,7 @@ def test_ids_as_floats_and_categories() -> None:
     ("schema", "columns", "message"),
     [
         ({}, {"user_id": [1.0, 2.5, 3.0]}, "row 2, column 'user_id': 2.5 is not a whole number"),
+        ({}, {"user_id": [1.0, 2.0, 1e300]}, r"row 3, .* 1e\+300 is not a whole number"),
         ({}, {"user_id": [[1], [2], [3]]}, r"column 'user_id' is of type List\(Int64\); ids are"),
         ({}, {"user_id": [None, None, None]}, "column 'user_id' is null in every row"),
         ({"weight": "w"}, {"w": [1.0, -0.5, 2.0]}, "row 2, column 'w': -0.5 is not a weight"),
@@ -78,6 +79,21 @@ def test_faults_name_row_column_and_value(
 ) -> None:
     with pytest.raises(DataError, match=message):
         read(Schema(**schema), **columns)
+
+
+def test_columns_of_the_user_may_have_our_names() -> None:
+    frame = pl.DataFrame({"row": [1, 2], "query": ["a", "b"], "order": [2, 1], "value": [1, -1]})
+    table = open_table(frame, "interactions")
+    schema = Schema(query_id="row", item_id="query", position="order")
+    found = read_interactions(table, schema).table.frame.collect()
+    assert found.to_dict(as_series=False) == {
+        "row": [0, 1],
+        "query": [1, 2],
+        "item": ["a", "b"],
+        "order": [2, 1],
+    }
+    with pytest.raises(DataError, match="row 2, column 'value': -1 is not a weight"):
+        read_interactions(table, schema.model_copy(update={"weight": "value"}))
 
 
 def test_a_fault_names_the_file_it_is_in(tmp_path: Path) -> None:

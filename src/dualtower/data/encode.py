@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from dualtower.data.columns import FeatureColumn
@@ -181,23 +182,23 @@ def _encode(
     return FeatureColumn(feature, vocabulary.encode(flat), offsets)
 
 
-def _vectors(values: pl.Series, size: int | None) -> Any:
+def _vectors(values: pl.Series, size: int | None) -> npt.NDArray[np.float32]:
     present = values.is_not_null().to_numpy()
-    if values.dtype == pl.Null:
+    count = int(present.sum())
+    if count == 0:
         return np.zeros((len(values), size or 0), dtype=np.float32)
-    flat = values.drop_nulls().explode().cast(pl.Float32).to_numpy()
-    width = size if size is not None else (len(flat) // int(present.sum()) if present.any() else 0)
-    vectors = np.zeros((len(values), width), dtype=np.float32)
-    vectors[present] = flat.reshape(-1, width)
+    flat = values.drop_nulls().explode(empty_as_null=False).cast(pl.Float32).to_numpy()
+    vectors = np.zeros((len(values), len(flat) // count), dtype=np.float32)
+    vectors[present] = flat.reshape(count, -1) if len(flat) else 0
     return vectors
 
 
 def _raw(feature: Feature, dtype: pl.DataType) -> pl.Expr:
     """The column as its kind wants it: lists as lists, NaN as null, categories as text."""
     value = pl.col(feature.name)
-    if dtype == pl.Null:
-        return value
     match feature.kind:
+        case FeatureKind.MULTI_VALUED | FeatureKind.SEQUENCE if dtype == pl.Null:
+            return value.cast(pl.List(pl.String))
         case FeatureKind.CATEGORICAL:
             return _scalar(value, dtype)
         case FeatureKind.NUMERIC:

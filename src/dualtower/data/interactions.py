@@ -21,8 +21,8 @@ CONTEXT = "context/"
 class Interactions:
     """The rows that are kept, not read yet.
 
-    Columns: `query`, `item`, `row` (place in the table), and where the schema names them `order`
-    (int64), `weight` (float32), `split` (int8); context features as `context/NAME`.
+    Columns: `row` (place among the kept rows), `query`, `item`; where the schema names them
+    `order` (int64), `weight` (float32), `split` (int8); context features as `context/NAME`.
     """
 
     table: Table
@@ -51,10 +51,12 @@ def read_interactions(table: Table, schema: Schema) -> Interactions:
     require_columns(table, named)
 
     columns = {"query": id_values(table, schema.query_id), "item": id_values(table, schema.item_id)}
+    whole = [
+        _whole(column, "ids are whole numbers or texts")
+        for column in (schema.query_id, schema.item_id)
+        if table.schema[column].is_float()
+    ]
     notes, rules = [], []
-    for column in (schema.query_id, schema.item_id):
-        if table.schema[column].is_float():
-            rules.append(_whole(column, "ids are whole numbers or texts"))
     kept = columns["query"].is_not_null() & columns["item"].is_not_null()
     reasons = {
         f"no {schema.query_id}": columns["query"].is_null(),
@@ -75,6 +77,7 @@ def read_interactions(table: Table, schema: Schema) -> Interactions:
     if schema.weight is not None:
         columns["weight"], rule = _weight(table, schema.weight)
         rules.append(rule)
+    check_rules(table, whole)
     check_rules(table, [Rule(rule.column, rule.broken & kept, rule.problem) for rule in rules])
 
     counts = [pl.len().alias("rows"), *(flag.sum().alias(name) for name, flag in reasons.items())]
@@ -88,7 +91,7 @@ def read_interactions(table: Table, schema: Schema) -> Interactions:
     context = {
         f"{CONTEXT}{feature.name}": pl.col(feature.name) for feature in schema.context_features
     }
-    frame = table.frame.with_row_index("row").filter(kept).select("row", **columns, **context)
+    frame = table.frame.filter(kept).select(**columns, **context).with_row_index("row")
     renamed = Table(table.name, frame, ((table.name, frame),), table.files)
     return Interactions(renamed, rows_read, dropped, tuple(notes))
 
@@ -113,8 +116,8 @@ def id_values(table: Table, column: str) -> pl.Expr:
 
 def _whole(column: str, remedy: str) -> Rule:
     value = pl.col(column)
-    broken = value.is_not_nan() & ((value != value.round()) | value.is_infinite())
-    return Rule(column, broken, f"is not a whole number; {remedy}")
+    whole = (value == value.round()) & value.cast(pl.Int64, strict=False).is_not_null()
+    return Rule(column, value.is_not_nan() & ~whole, f"is not a whole number; {remedy}")
 
 
 def _split(table: Table, column: str) -> tuple[pl.Expr, pl.Expr, Rule]:

@@ -38,9 +38,9 @@ def check_rules(table: Table, rules: Sequence[Rule]) -> None:
 
 def _first_fault(table: Table, rule: Rule) -> str:
     for name, part in table.parts:
-        faulty = part.with_row_index("_row", offset=1).filter(rule.broken)
+        judged = part.select(value=rule.column, broken=rule.broken).with_row_index("row", offset=1)
         with reading(name):
-            first = faulty.select("_row", pl.col(rule.column).alias("_value")).head(1).collect()
+            first = judged.filter("broken").select("row", "value").head(1).collect()
         if not first.is_empty():
             row, value = first.row(0)
             return f"{name}: row {row}, column {rule.column!r}: {value!r} {rule.problem}"
