@@ -17,33 +17,53 @@ if TYPE_CHECKING:
     from dualtower.data.dataset import Dataset as Dataset
     from dualtower.data.dataset import Log as Log
     from dualtower.data.dataset import Split as Split
+    from dualtower.data.prepare import prepare as prepare
     from dualtower.errors import BundleError as BundleError
     from dualtower.errors import CollapseWarning as CollapseWarning
     from dualtower.errors import ConfigError as ConfigError
     from dualtower.errors import DataError as DataError
     from dualtower.errors import DualtowerError as DualtowerError
     from dualtower.errors import NotFittedError as NotFittedError
+    from dualtower.evaluation.evaluate import Evaluation as Evaluation
+    from dualtower.evaluation.evaluate import evaluate as evaluate
+    from dualtower.fitting import fit as fit
+    from dualtower.models.dat import DAT as DAT
+    from dualtower.models.ease import EASE as EASE
+    from dualtower.models.item_knn import ItemKNN as ItemKNN
+    from dualtower.models.popularity import Popularity as Popularity
+    from dualtower.models.two_tower import TwoTower as TwoTower
+    from dualtower.retrieval.bundle import Bundle as Bundle
     from dualtower.schema import Feature as Feature
     from dualtower.schema import FeatureKind as FeatureKind
     from dualtower.schema import Schema as Schema
 
 _MODULE_OF = {
+    "Bundle": "retrieval.bundle",
     "BundleError": "errors",
     "CollapseWarning": "errors",
     "ConfigError": "errors",
+    "DAT": "models.dat",
     "DataError": "errors",
     "Dataset": "data.dataset",
     "DualtowerError": "errors",
+    "EASE": "models.ease",
+    "Evaluation": "evaluation.evaluate",
     "Feature": "schema",
     "FeatureKind": "schema",
+    "ItemKNN": "models.item_knn",
     "Log": "data.dataset",
     "ModelConfig": "config",
     "NotFittedError": "errors",
+    "Popularity": "models.popularity",
     "RunConfig": "config",
     "Schema": "schema",
     "Split": "data.dataset",
     "TrainingConfig": "config",
+    "TwoTower": "models.two_tower",
+    "evaluate": "evaluation.evaluate",
+    "fit": "fitting",
     "load_config": "config",
+    "prepare": "data.prepare",
 }
 
 

@@ -1,17 +1,26 @@
 """What all commands share: plain errors, JSON on standard output, notes on standard error."""
 
 import json
-from typing import Annotated, Any, NoReturn
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from rich.console import Console
+from rich.table import Table
 from typer.core import TyperGroup
 
 from dualtower.errors import DualtowerError
+
+if TYPE_CHECKING:
+    from dualtower.studies.comparison import Standing
 
 AsJson = Annotated[
     bool,
     typer.Option("--json", help="Print the result as JSON on standard output, and nothing else."),
 ]
+
+_PIPED_WIDTH = 160
+"""Columns of a table that goes to a file or a pipe, where there is no terminal to ask."""
 
 
 class PlainErrors(TyperGroup):
@@ -24,9 +33,9 @@ class PlainErrors(TyperGroup):
         except DualtowerError as error:
             fail(str(error), status=2)
         except OSError as error:
-            if error.filename is None and error.strerror is None:
+            if error.strerror is None:
                 raise
-            fail(f"{error.filename or 'file system'}: {error.strerror or error}", status=1)
+            fail(f"{error.filename or 'file system'}: {error.strerror}", status=1)
 
 
 def fail(message: str, status: int = 2) -> NoReturn:
@@ -43,6 +52,50 @@ def note(message: str) -> None:
 def print_json(value: Any) -> None:
     """Print `value` as JSON on standard output; numbers that JSON lacks (infinity) become null."""
     typer.echo(json.dumps(_plain(value), indent=2, ensure_ascii=False, default=str))
+
+
+def print_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, left: int = 1
+) -> None:
+    """Print a table on standard output; the first `left` columns are text, the others numbers."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number < left else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*[_cell(value) for value in row])
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_PIPED_WIDTH)
+    console.print(table)
+
+
+def print_standing(found: "Standing", title: str) -> None:
+    """Print a table of the models' metrics and, below, the verdicts in words."""
+    main = next(iter(found.evaluations.values()))
+    names = [
+        *(f"hit_rate@{cutoff}" for cutoff in main.cutoffs),
+        "mrr",
+        f"coverage@{main.cutoffs[-1]}",
+    ]
+    rows = [
+        [name, *(evaluation.metrics[metric] for metric in names)]
+        for name, evaluation in found.evaluations.items()
+    ]
+    print_table(title, ["model", *names], rows)
+    for difference in found.differences:
+        typer.echo(f"- {difference.verdict}")
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return str(value)
 
 
 def _plain(value: Any) -> Any:

@@ -40,6 +40,8 @@ class Run(Settings):
     """Of the fit."""
     peak_memory_mb: float = Field(ge=0)
     """Of the process up to the end of the run."""
+    settings: dict[str, int | float] = Field(default_factory=dict)
+    """What was chosen on validation for this run, where it was tuned."""
 
 
 class Results(Settings):

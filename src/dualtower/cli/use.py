@@ -1,0 +1,130 @@
+"""Commands that use what was made: recommend, similar, inspect."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dualtower.cli.app import app
+from dualtower.cli.common import AsJson, fail, note, print_json, print_table
+
+BundleFolder = Annotated[
+    Path, typer.Argument(help="Folder that `dualtower fit` wrote.", show_default=False)
+]
+OutputFile = Annotated[
+    Path | None,
+    typer.Option(help="Write to this .parquet or .csv file instead.", show_default=False),
+]
+
+
+@app.command(epilog="Example: dualtower recommend bundle --query 17 --query 42 -n 10")
+def recommend(
+    bundle: BundleFolder,
+    query: Annotated[
+        list[str] | None, typer.Option(help="A query's id; may be repeated.", show_default=False)
+    ] = None,
+    queries: Annotated[
+        Path | None,
+        typer.Option(
+            help="Parquet or CSV file with the ids, in the column named as in the log.",
+            show_default=False,
+        ),
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every query that the bundle knows.")
+    ] = False,
+    n: Annotated[int, typer.Option("-n", min=1, help="Items per query.")] = 100,
+    category: Annotated[
+        str | None, typer.Option(help="Only items of this category.", show_default=False)
+    ] = None,
+    include_seen: Annotated[
+        bool, typer.Option("--include-seen", help="Also items that the query already had.")
+    ] = False,
+    output: OutputFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Recommend items for queries, exactly n that each has not had yet where so many are left."""
+    import polars as pl
+
+    from dualtower.retrieval.batch import read_ids, write_recommendations
+    from dualtower.retrieval.bundle import Bundle
+
+    if sum([bool(query), queries is not None, every]) != 1:
+        fail("name the queries in one way: --query ID, --queries FILE or --all")
+    loaded = Bundle.load(bundle)
+    ids = pl.Series(query or [])
+    if every:
+        ids = loaded.encoder.query_vocabulary.values
+    elif queries is not None:
+        ids = read_ids(queries, loaded.encoder.schema.query_id)
+    options: dict[str, Any] = {"exclude_seen": not include_seen, "category": category}
+    if output is not None:
+        rows = write_recommendations(loaded, ids, output, n=n, **options)
+        if as_json:
+            print_json({"output": str(output), "rows": rows})
+        else:
+            typer.echo(f"Wrote {rows:,} rows to {output}")
+        return
+    if every and not as_json:
+        fail("--all needs --output FILE.parquet or FILE.csv (or --json)")
+    frame = loaded.recommend(ids, n=n, **options)
+    _show(frame, "recommendations", as_json)
+
+
+@app.command(epilog="Example: dualtower similar bundle --item 1082185 -n 20")
+def similar(
+    bundle: BundleFolder,
+    item: Annotated[
+        list[str], typer.Option(help="An item's id; may be repeated.", show_default=False)
+    ],
+    n: Annotated[int, typer.Option("-n", min=1, help="Items per item.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Show the items whose vectors are nearest to an item's."""
+    from dualtower.retrieval.bundle import Bundle
+
+    _show(Bundle.load(bundle).similar_items(item, n=n), "similar_items", as_json)
+
+
+@app.command(epilog="Example: dualtower inspect bundle")
+def inspect(
+    path: Annotated[
+        Path,
+        typer.Argument(
+            help="A configuration, a dataset's folder or a bundle's.", show_default=False
+        ),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Say what a configuration, a dataset or a bundle holds, after checking every file of it."""
+    from dualtower.studies.inspection import describe
+
+    description = describe(path)
+    if as_json:
+        print_json(description)
+        return
+    print_table(str(path), ["", ""], _flat(description), left=2)
+
+
+def _show(frame: Any, name: str, as_json: bool) -> None:
+    if as_json:
+        print_json({name: frame.to_dicts()})
+        return
+    if frame.is_empty():
+        note("Nothing to recommend: no item is left for these queries under this filter.")
+    ids = sum(column.endswith("_id") for column in frame.columns)
+    print_table("", frame.columns, frame.iter_rows(), left=ids)
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    rows = []
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            rows += _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list | tuple):
+            rows.append((prefix + name, ", ".join(str(part) for part in value)))
+        elif isinstance(value, int) and not isinstance(value, bool):
+            rows.append((prefix + name, f"{value:,}"))
+        else:
+            rows.append((prefix + name, str(value)))
+    return rows

@@ -1,0 +1,92 @@
+"""A bundle measured on events that its model never saw, beside the configured baselines."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from dualtower.config import RunConfig
+from dualtower.data.dataset import Log
+from dualtower.data.splits import split
+from dualtower.errors import BundleError, ConfigError
+from dualtower.evaluation.report import write_report
+from dualtower.models.base import Model
+from dualtower.retrieval.bundle import Bundle
+from dualtower.retrieval.manifest import dataset_fingerprint
+from dualtower.studies.comparison import Standing, standing
+from dualtower.studies.floors import tuned_settings
+from dualtower.studies.run import fit_model, load_or_prepare
+
+_UNSEEN = {"train": ("validation", "test"), "train+validation": ("test",)}
+"""What a model has not seen, by what it was fitted on."""
+
+
+def measure_bundle(
+    config: RunConfig,
+    on: str,
+    say: Callable[[str], None],
+    *,
+    report: Path | None = None,
+) -> Standing:
+    """Evaluate the run's bundle and its baselines, each fitted on what the bundle's model was.
+
+    Floors are first tuned on validation; the two-tower baseline has the settings of the run.
+
+    Args:
+        config: the run, whose bundle exists.
+        on: test or validation.
+        say: is told what is being done, line by line.
+        report: folder for report.html and report.json, if wanted.
+
+    Raises:
+        BundleError: there is no bundle, it is damaged, or it was built from other events than the
+            configuration now gives.
+        ConfigError: `on` is not valid, or the bundle's model was fitted on those very events.
+    """
+    if on not in ("test", "validation"):
+        raise ConfigError(f"--on: {on!r} given; it must be test or validation")
+    folder = Path(config.bundle.path)
+    if not folder.is_dir():
+        raise BundleError(f"{folder}: no bundle there yet; `dualtower fit` writes it")
+    bundle = Bundle.load(folder)
+    fitted_on = bundle.manifest.fitted_on
+    if on not in _UNSEEN.get(fitted_on, ()):
+        raise ConfigError(
+            f"{folder}: its model was fitted on {fitted_on} events, the {on} events among them, so "
+            f"a metric on them would say nothing about new ones; "
+            f"fit with --on {'train' if on == 'validation' else 'train+validation'} first"
+        )
+    parts = split(load_or_prepare(config, say), config.split)
+    log = parts.test if on == "test" else parts.validation
+    _check_origin(bundle, log, folder)
+    models: dict[str, Model] = {bundle.model.name: bundle.model}
+    for name in config.evaluation.baselines:
+        if name not in models:
+            settings = tuned_settings(name, parts)
+            shown = ", ".join(f"{key} = {value:g}" for key, value in settings.items())
+            say(f"Fitting {name}" + (f" ({shown}; best on validation)" if shown else ""))
+            models[name] = fit_model(name, config, parts, fitted_on, settings=settings)
+    found = standing(models, log, config=config.evaluation)
+    if report is not None:
+        write_report(
+            report / "report.html",
+            title=f"{bundle.model.name} on the {on} events",
+            log=log,
+            evaluations=found.evaluations,
+            main=bundle.model.name,
+            facts={"bundle": folder.name, "fitted on": fitted_on},
+        )
+    return found
+
+
+def _check_origin(bundle: Bundle, log: Log, folder: Path) -> None:
+    """The bundle must come from this dataset, and hold none of the events to be predicted."""
+    if bundle.manifest.dataset.fingerprint != dataset_fingerprint(log.dataset):
+        raise BundleError(
+            f"{folder}: was built from another dataset than the configuration names now; "
+            "fit again, or name the right configuration"
+        )
+    known = bundle.encoder.history.lengths()
+    if (known > log.start - log.dataset.offsets[:-1]).any():
+        raise BundleError(
+            f"{folder}: holds some of the events that it would be measured on, because the split "
+            "was changed since it was fitted; fit again"
+        )

@@ -1,0 +1,172 @@
+"""One run of a configuration: tables → dataset → fitted model → bundle."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dualtower.config import ModelConfig, RunConfig
+from dualtower.data.dataset import Dataset, Log, Split
+from dualtower.data.prepare import prepare, stale_reason
+from dualtower.data.splits import split
+from dualtower.errors import ConfigError, NotFittedError
+from dualtower.fitting import fit
+from dualtower.models.base import Model
+from dualtower.models.dat import DAT
+from dualtower.models.record import TrainingRecord
+from dualtower.models.two_tower import TwoTower
+from dualtower.retrieval.bundle import Bundle
+from dualtower.studies.floors import FLOORS, floor
+
+FITTED_ON = ("train", "train+validation", "all")
+"""What a model can be fitted on."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A model that a run fitted, the bundle made of it, and what the fit cost."""
+
+    bundle: Bundle
+    record: TrainingRecord
+    """The training, epoch by epoch."""
+    fitted_on: str
+    seconds: float
+    """Wall time of the fit, the validation after each epoch included."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values for JSON."""
+        return {
+            "model": self.bundle.model.name,
+            "fitted_on": self.fitted_on,
+            "seconds": self.seconds,
+            **self.record.to_dict(),
+            "bundle": self.bundle.describe(),
+        }
+
+
+def changed(
+    config: RunConfig,
+    *,
+    model: str | None = None,
+    epochs: int | None = None,
+    seed: int | None = None,
+    bundle: Path | None = None,
+) -> RunConfig:
+    """The configuration with what the command line overrides; None leaves the file's value.
+
+    Raises:
+        ConfigError: there is no such model.
+    """
+    training = {
+        name: value for name, value in (("epochs", epochs), ("seed", seed)) if value is not None
+    }
+    update: dict[str, Any] = {"training": config.training.model_copy(update=training)}
+    if model is not None:
+        update["model"] = model_settings(config.model, model)
+    if bundle is not None:
+        update["bundle"] = config.bundle.model_copy(update={"path": str(bundle)})
+    return config.model_copy(update=update)
+
+
+def model_settings(config: ModelConfig, name: str) -> ModelConfig:
+    """The same settings for the other towers: two_tower without augmented vectors and CAL, or dat.
+
+    Raises:
+        ConfigError: `name` is neither.
+    """
+    if name == config.name:
+        return config
+    if name not in ("dat", "two_tower"):
+        raise ConfigError(f"model: {name!r} given; it must be dat or two_tower")
+    values = config.model_dump()
+    preset = ModelConfig.of(name, config.preset)
+    values |= {"name": name, "augmented": preset.augmented, "lambda_ca": preset.lambda_ca}
+    return ModelConfig.model_validate(values)
+
+
+def load_or_prepare(config: RunConfig, say: Callable[[str], None]) -> Dataset:
+    """The run's dataset: from disk where it fits the configuration, else prepared now.
+
+    Args:
+        config: the run.
+        say: is told in one line what was done and why.
+
+    Raises:
+        DataError: a table is not as it should be.
+    """
+    reason = stale_reason(config)
+    if reason is None:
+        return Dataset.load(config.data.dataset)
+    say(f"Preparing the dataset: {reason}.")
+    return prepare(config)
+
+
+def training_log(dataset: Dataset, parts: Split, fitted_on: str) -> Log:
+    """The view of a dataset that a model is fitted on; `fitted_on` is one of `FITTED_ON`."""
+    if fitted_on == "all":
+        return dataset.everything()
+    return parts.train if fitted_on == "train" else parts.train_and_validation
+
+
+def fit_model(
+    name: str,
+    config: RunConfig,
+    parts: Split,
+    fitted_on: str,
+    *,
+    settings: dict[str, Any] | None = None,
+) -> Model:
+    """Fit the model `name` on a part of the dataset.
+
+    Training stops early on validation where `fitted_on` is "train", and otherwise takes all its
+    epochs.
+
+    Args:
+        name: dat, two_tower or a floor.
+        config: the run, with the settings of the towers.
+        parts: the split dataset.
+        fitted_on: one of `FITTED_ON`.
+        settings: of a floor; its defaults apply without them.
+
+    Raises:
+        ConfigError: there is no such model.
+    """
+    log = training_log(parts.train.dataset, parts, fitted_on)
+    if name in FLOORS:
+        return fit(floor(name, settings or {}), log)
+    towers = model_settings(config.model, name)
+    validation = parts.validation if fitted_on == "train" else None
+    model = DAT(towers) if towers.name == "dat" else TwoTower(towers)
+    return fit(model, log, validation=validation, training=config.training)
+
+
+def fit_bundle(config: RunConfig, fitted_on: str, say: Callable[[str], None]) -> Fitted:
+    """Prepare if need be, fit the configured model, build its index and save the bundle.
+
+    Raises:
+        DataError: a table is not as it should be, or the split leaves nothing to train on.
+        ConfigError: `fitted_on` is not valid.
+    """
+    if fitted_on not in FITTED_ON:
+        raise ConfigError(f"--on: {fitted_on!r} given; it must be one of {', '.join(FITTED_ON)}")
+    dataset = load_or_prepare(config, say)
+    parts = split(dataset, config.split)
+    log = training_log(dataset, parts, fitted_on)
+    start = time.monotonic()
+    model = fit_model(config.model.name, config, parts, fitted_on)
+    seconds = time.monotonic() - start
+    bundle = Bundle.build(model, log, index=config.index, fitted_on=fitted_on)
+    return Fitted(bundle.save(config.bundle.path), training_record(model), fitted_on, seconds)
+
+
+def training_record(model: Model) -> TrainingRecord:
+    """How the training of a two-tower model or DAT went.
+
+    Raises:
+        NotFittedError: the model was not trained in this process.
+    """
+    record = model.record if isinstance(model, TwoTower) else None
+    if record is None:
+        raise NotFittedError(f"{model.name} was not trained in this process: it has no record")
+    return record
