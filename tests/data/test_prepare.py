@@ -251,6 +251,12 @@ def test_notes_are_said_in_one_line_each(
     assert manifest["source"]["files"]["interactions"][0]["name"] == "log.parquet"
 
 
+def test_frames_say_what_is_left_out_too(capsys: pytest.CaptureFixture[str]) -> None:
+    dataset = Dataset.from_frames(pl.DataFrame({"user_id": [1, None], "item_id": [1, 1]}))
+    assert capsys.readouterr().err.splitlines() == ["2 rows read, left out: 1 (no user_id)"]
+    assert dataset.source["dropped"] == {"no user_id": 1}
+
+
 def test_a_filter_that_leaves_nothing() -> None:
     log = pl.DataFrame({"user_id": [1, 2], "item_id": [1, 1]})
     with pytest.raises(DataError, match=r"min_query_events = 2 .* leave no events"):

@@ -49,6 +49,19 @@ def test_a_folder_of_like_files_is_one_table_and_of_unlike_ones_several(tmp_path
     assert profiles[0].column("item_id").unique
 
 
+def test_a_folder_of_folders_is_a_table_each(tmp_path: Path) -> None:
+    for name, columns in (("log", ["user_id", "item_id"]), ("items", ["item_id", "brand"])):
+        (tmp_path / name).mkdir()
+        for part in range(2):
+            frame = pl.DataFrame({column: [part] for column in columns})
+            frame.write_parquet(tmp_path / name / f"{part}.parquet")
+    profiles = profile_tables([tmp_path])
+    assert [(profile.path, profile.rows) for profile in profiles] == [
+        (str(tmp_path / "items"), 2),
+        (str(tmp_path / "log"), 2),
+    ]
+
+
 def test_nothing_to_profile(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no tables given"):
         profile_tables([])

@@ -73,6 +73,8 @@ class Dataset:
     ) -> "Dataset":
         """The dataset of tables in memory (or of files), held in memory.
 
+        What is left out or guessed is said in one line each on standard error.
+
         Args:
             interactions: who did what: a pandas, Polars or Arrow table, or a path.
             items: the items table, if any.

@@ -76,7 +76,7 @@ def from_frames(
     with tempfile.TemporaryDirectory(prefix="dualtower-") as name:
         folder = Path(name)
         source = {"files": _fingerprints(tables)}
-        _build(tables, schema, filter or FilterConfig(), folder, source, False)
+        _build(tables, schema, filter or FilterConfig(), folder, source, True)
         return storage.load(folder, in_memory=True)
 
 
@@ -154,7 +154,9 @@ def _build(
     progress: bool,
 ) -> None:
     _check_tables_given(tables, schema)
-    interactions = read_interactions(tables["interactions"], schema)
+    with progress_bar("Checking", 1, "tables", shown=progress) as bar:
+        interactions = read_interactions(tables["interactions"], schema)
+        bar.advance()
     kept = interactions.rows_read - sum(interactions.dropped.values())
     with progress_bar("Preparing", 3 * kept, "rows", shown=progress) as bar:
         logs = _write_logs(interactions, schema, filter, folder, bar)

@@ -83,8 +83,8 @@ class Profile:
 def profile_tables(paths: Sequence[str | Path]) -> list[Profile]:
     """Profiles of files, globs, or the tables in folders.
 
-    A folder whose files all have the same columns is one table; otherwise each of its files is
-    one, and files that are no tables are passed over.
+    A folder whose files all have the same columns is one table; otherwise each of its files and
+    folders is, and files that are no tables are passed over.
 
     Raises:
         DataError: a path does not exist, a table cannot be read, or there is none.
@@ -124,14 +124,18 @@ def word_score(of: Sequence[str], vocabulary: Sequence[str]) -> float:
 
 
 def _profile_folder(folder: Path) -> list[Profile]:
-    files = find_files(str(folder), "tables")
-    readable = [file for file in files if _looks_like_table(file)]
-    if not readable:
+    files = [file for file in find_files(str(folder), "tables") if _looks_like_table(file)]
+    if not files:
         raise DataError(f"{folder}: holds no Parquet, CSV or TSV file")
-    schemas = {tuple(open_table(file, "table").schema.names()) for file in readable}
-    if len(readable) > 1 and len(schemas) == 1:
+    columns = {frozenset(open_table(file, "table").schema.names()) for file in files}
+    if len(files) > 1 and len(columns) == 1:
         return [_profile(str(folder))]
-    return [_profile(str(file)) for file in readable]
+    parts = dict.fromkeys(folder / file.relative_to(folder).parts[0] for file in files)
+    return [
+        profile
+        for part in parts
+        for profile in (_profile_folder(part) if part.is_dir() else [_profile(str(part))])
+    ]
 
 
 def _looks_like_table(file: Path) -> bool:
