@@ -6,7 +6,7 @@ import pytest
 from dualtower.config import EvaluationConfig
 from dualtower.data.dataset import Dataset, Log
 from dualtower.errors import ConfigError, DataError
-from dualtower.evaluation.evaluate import evaluate
+from dualtower.evaluation.evaluate import evaluate, validation_metric
 from tests.evaluation.slow import GivenScores
 from tests.helpers import leave_last_out_by_hand, tiny_dataset
 
@@ -146,3 +146,22 @@ def test_as_a_table(dataset: Dataset, test_log: Log):
     assert lines["mrr"] == ["0.6667"]
     assert lines["warm items"] == ["0", "-", "-", "-"]
     assert lines["drink"] == ["1", "1.0000", "1.0000", "1.0000"]
+
+
+@pytest.mark.parametrize("metric", ["mrr", "hit_rate@1", "recall@2", "ndcg@2"])
+def test_one_metric_alone_is_the_same(dataset: Dataset, test_log: Log, metric: str):
+    model = scores_of(dataset)
+    whole = evaluate(model, test_log, config=CONFIG, queries=3, progress=False)
+    assert validation_metric(model, test_log, metric, queries=3) == whole.metrics[metric]
+
+
+@pytest.mark.parametrize("metric", ["auc", "mrr@5", "hit_rate", "ndcg@0", "recall@x", "@3"])
+def test_an_unknown_metric_is_refused(dataset: Dataset, test_log: Log, metric: str):
+    with pytest.raises(ConfigError, match=f"metric: '{metric}' given; it must be mrr, hit_rate@k"):
+        validation_metric(scores_of(dataset), test_log, metric)
+
+
+def test_one_metric_of_nothing_says_why():
+    split = leave_last_out_by_hand(tiny_dataset([[1, 1, 1]]))
+    with pytest.raises(DataError, match="no query has a target to rank"):
+        validation_metric(scores_of(split.test.dataset), split.test, "mrr")

@@ -119,12 +119,7 @@ def evaluate(
         top=max(cutoffs),
         progress=progress,
     )
-    if len(ranking.queries) == 0:
-        raise DataError(
-            f"no query has a target to rank: the log holds {log.event_count:,} target events, "
-            f"{ranking.seen_targets:,} of them on items already in the query's history; "
-            "check the split, or set exclude_seen = false"
-        )
+    _check_not_empty(ranking, log)
     per_query = per_query_metrics(ranking, cutoffs)
     metrics = {name: float(values.mean()) for name, values in per_query.items()}
     for cutoff in cutoffs:
@@ -141,6 +136,50 @@ def evaluate(
         by_category=groups.by_category(),
         segments=groups.segments(config.cold_events),
     )
+
+
+def validation_metric(
+    model: Model,
+    log: Log,
+    metric: str,
+    *,
+    config: EvaluationConfig | None = None,
+    queries: int | None = None,
+    seed: int = 0,
+) -> float:
+    """One metric alone, as `evaluate` has it, for use after every epoch.
+
+    It takes about half of `evaluate`'s time, since the lists behind coverage are not made.
+
+    Args:
+        model: as it is now.
+        log: usually `split.validation`.
+        metric: mrr, hit_rate@k, recall@k or ndcg@k, with any k from 1.
+        config: whether seen items are left out; its cutoffs do not matter.
+        queries: as in `evaluate`.
+        seed: as in `evaluate`.
+
+    Raises:
+        ConfigError: there is no such metric, or `queries` is below 1.
+        DataError: as in `evaluate`.
+    """
+    config = config or EvaluationConfig()
+    kind, _, cutoff = metric.partition("@")
+    known = kind == "mrr" if not cutoff else kind in ("hit_rate", "recall", "ndcg")
+    if not known or (cutoff and not (cutoff.isdecimal() and int(cutoff) > 0)):
+        raise ConfigError(
+            f"metric: {metric!r} given; it must be mrr, hit_rate@k, recall@k or ndcg@k, k from 1"
+        )
+    ranking = rank_targets(
+        model,
+        log,
+        _choose(log.queries(), queries, seed),
+        exclude_seen=config.exclude_seen,
+        progress=False,
+    )
+    _check_not_empty(ranking, log)
+    values = per_query_metrics(ranking, (int(cutoff or 1),))
+    return float(values[f"{kind}@{int(cutoff)}" if cutoff else kind].mean())
 
 
 def events_before(log: Log) -> Log:
@@ -222,6 +261,15 @@ def _choose(rows: npt.NDArray[np.int64], queries: int | None, seed: int) -> npt.
     if queries < 1:
         raise ConfigError(f"queries: {queries} given; it must be at least 1, or None for all")
     return np.sort(np.random.default_rng(seed).choice(rows, queries, replace=False))
+
+
+def _check_not_empty(ranking: Ranking, log: Log) -> None:
+    if len(ranking.queries) == 0:
+        raise DataError(
+            f"no query has a target to rank: the log holds {log.event_count:,} target events, "
+            f"{ranking.seen_targets:,} of them on items already in the query's history; "
+            "check the split, or set exclude_seen = false"
+        )
 
 
 def _group_lines(groups: pl.DataFrame, cutoffs: tuple[int, ...]) -> list[str]:

@@ -63,5 +63,5 @@ def coverage(top: npt.NDArray[np.int64], cutoff: int, corpus_size: int) -> float
         cutoff: length of the lists.
         corpus_size: number of items that may be recommended.
     """
-    recommended = np.unique(top[:, :cutoff])
-    return float(np.count_nonzero(recommended) / corpus_size)
+    times_recommended = np.bincount(top[:, :cutoff].ravel(), minlength=1)
+    return float(np.count_nonzero(times_recommended[1:]) / corpus_size)

@@ -88,10 +88,12 @@ def rank_targets(
             seen_query, seen_items = distinct_pairs(batch.history, item_count)
             if not exclude_seen:
                 seen_query, seen_items = seen_query[:0], seen_items[:0]
-            repeated = np.isin(query * item_count + items, seen_query * item_count + seen_items)
+            repeated = np.isin(
+                query * item_count + items, seen_query * item_count + seen_items, assume_unique=True
+            )
             query, items = query[~repeated], items[~repeated]
 
-            kept = np.unique(query)
+            kept = np.flatnonzero(np.bincount(query, minlength=len(block)))
             columns = column_of_item[items]
             inside, seen_inside = columns >= 0, column_of_item[seen_items] >= 0
             seen = Pairs(seen_query[seen_inside], column_of_item[seen_items[seen_inside]])

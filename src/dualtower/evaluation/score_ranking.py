@@ -93,10 +93,12 @@ class ScoreRanker:
             seen: pairs to leave out.
             count: how many.
         """
-        scores = prepared.copy()
-        scores[seen.query, seen.column] = -np.inf
-        best = torch.topk(torch.from_numpy(scores), min(count, scores.shape[1]))
-        columns = np.full((len(scores), count), -1, dtype=np.int64)
+        places = seen.query, seen.column
+        seen_scores = prepared[places]
+        prepared[places] = -np.inf
+        best = torch.topk(torch.from_numpy(prepared), min(count, prepared.shape[1]))
+        prepared[places] = seen_scores
+        columns = np.full((len(prepared), count), -1, dtype=np.int64)
         found = torch.where(best.values == -torch.inf, -1, best.indices)
         columns[:, : found.shape[1]] = found.numpy()
         return columns
