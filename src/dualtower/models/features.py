@@ -27,11 +27,12 @@ class FeatureEncoder(nn.Module):
         self.combine = combine
         self.tables = nn.ModuleDict()
         self.linears = nn.ModuleDict()
-        for spec in specs:
+        # By place, since a column's name (`type`, `a.b`) need not do as a module's.
+        for place, spec in enumerate(specs):
             if spec.kind in (FeatureKind.CATEGORICAL, FeatureKind.MULTI_VALUED):
-                self.tables[spec.name] = EmbeddingTable(spec.size, dim)
+                self.tables[str(place)] = EmbeddingTable(spec.size, dim)
             elif spec.kind in (FeatureKind.NUMERIC, FeatureKind.VECTOR):
-                self.linears[spec.name] = nn.Linear(spec.size, dim, bias=False)
+                self.linears[str(place)] = nn.Linear(spec.size, dim, bias=False)
 
     def output_dim(self) -> int:
         """Length of what `forward` gives; 0 without features."""
@@ -50,7 +51,8 @@ class FeatureEncoder(nn.Module):
         `item_embedding` may be None where no feature is a sequence.
         """
         parts = [
-            self._embed(spec, columns[spec.name], item_embedding, device) for spec in self.specs
+            self._embed(place, columns[spec.name], item_embedding, device)
+            for place, spec in enumerate(self.specs)
         ]
         if not parts:
             return None
@@ -58,21 +60,22 @@ class FeatureEncoder(nn.Module):
 
     def _embed(
         self,
-        spec: FeatureSpec,
+        place: int,
         column: FeatureColumn,
         item_embedding: ItemEmbedding,
         device: torch.device,
     ) -> Tensor:
+        spec = self.specs[place]
         values = torch.from_numpy(np.ascontiguousarray(column.values)).to(device)
         if spec.kind == FeatureKind.CATEGORICAL:
-            embedded: Tensor = self.tables[spec.name](values.long())
+            embedded: Tensor = self.tables[str(place)](values.long())
             return embedded
         if spec.kind in (FeatureKind.NUMERIC, FeatureKind.VECTOR):
-            mapped: Tensor = self.linears[spec.name](values.reshape(len(column), -1))
+            mapped: Tensor = self.linears[str(place)](values.reshape(len(column), spec.size))
             return mapped
         assert column.offsets is not None
         offsets = torch.from_numpy(column.offsets).to(device)
-        embed = item_embedding if spec.kind == FeatureKind.SEQUENCE else self.tables[spec.name]
+        embed = item_embedding if spec.kind == FeatureKind.SEQUENCE else self.tables[str(place)]
         assert embed is not None
         return segment_mean(embed(values.long()), offsets)
 
