@@ -1,0 +1,79 @@
+"""Eq. 1 by hand, and the options beside it."""
+
+import numpy as np
+import pytest
+import torch
+
+from dualtower.models.towers import Tower
+
+
+def tower(*, last_relu: bool, linear_path: bool) -> Tower:
+    """Two inputs, one hidden layer of two, two outputs, with weights for mental arithmetic."""
+    made = Tower(
+        2,
+        (2,),
+        2,
+        last_relu=last_relu,
+        linear_path=linear_path,
+        embedding_dropout=0.0,
+        layer_dropout=0.0,
+    )
+    with torch.no_grad():
+        made.layers[0].weight.copy_(torch.tensor([[1.0, -1.0], [2.0, 0.0]]))
+        made.layers[0].bias.copy_(torch.tensor([0.0, -1.0]))
+        made.layers[1].weight.copy_(torch.tensor([[3.0, 1.0], [0.0, -4.0]]))
+        made.layers[1].bias.copy_(torch.tensor([0.0, 0.0]))
+        if made.path is not None:
+            made.path.weight.copy_(torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
+    return made
+
+
+INPUTS = torch.tensor([[2.0, 1.0]])
+# h1 = ReLU([2 - 1, 4 - 1]) = [1, 3]; W2 h1 = [3 + 3, -12] = [6, -12].
+
+
+def test_equation_1_to_the_letter():
+    # ReLU([6, -12]) = [6, 0], normalised.
+    assert tower(last_relu=True, linear_path=False)(INPUTS).tolist() == [[1.0, 0.0]]
+
+
+def test_a_linear_last_layer():
+    expected = np.array([6.0, -12.0]) / np.sqrt(180)
+    assert tower(last_relu=False, linear_path=False)(INPUTS)[0].tolist() == pytest.approx(expected)
+
+
+def test_the_linear_path_is_added_before_the_normalisation():
+    expected = np.array([6.0 + 1, -12.0 + 2]) / np.sqrt(49 + 100)
+    assert tower(last_relu=False, linear_path=True)(INPUTS)[0].tolist() == pytest.approx(expected)
+
+
+def test_relu_between_the_layers():
+    # h1 = ReLU([-3, -1]) = 0, and there is no bias behind it: what is left is the path, [3, 0].
+    inputs = torch.tensor([[0.0, 3.0]])
+    assert tower(last_relu=False, linear_path=True)(inputs).tolist() == [[1.0, 0.0]]
+
+
+def test_a_row_whose_last_layer_is_zero_stays_zero_and_has_a_finite_gradient():
+    inputs = torch.tensor([[0.0, 3.0]], requires_grad=True)
+    vectors = tower(last_relu=True, linear_path=False)(inputs)
+    assert vectors.tolist() == [[0.0, 0.0]]
+    vectors.sum().backward()
+    assert torch.isfinite(inputs.grad).all()
+
+
+def test_dropout_only_in_training():
+    made = Tower(
+        64,
+        (64,),
+        8,
+        last_relu=False,
+        linear_path=True,
+        embedding_dropout=0.5,
+        layer_dropout=0.5,
+    )
+    inputs = torch.ones(3, 64)
+    torch.manual_seed(0)
+    assert not torch.equal(made(inputs), made(inputs))
+    made.eval()
+    assert torch.equal(made(inputs), made(inputs))
+    assert made(inputs).norm(dim=1).tolist() == pytest.approx([1, 1, 1])
