@@ -77,3 +77,18 @@ def test_dropout_only_in_training():
     made.eval()
     assert torch.equal(made(inputs), made(inputs))
     assert made(inputs).norm(dim=1).tolist() == pytest.approx([1, 1, 1])
+
+
+def test_dropout_between_layers_leaves_the_last_layer_alone():
+    torch.manual_seed(0)
+    settings = {"last_relu": False, "linear_path": False, "embedding_dropout": 0.0}
+    made = Tower(6, (5, 4), 3, layer_dropout=0.9, **settings)
+    inputs = torch.randn(200, 6)
+    vectors = made(inputs)
+    # Where every unit of the layer before was dropped, what is left is the last layer's bias.
+    alone = torch.nn.functional.normalize(made.layers[2].bias, dim=0)
+    share = ((vectors - alone).abs().amax(dim=1) < 1e-6).double().mean().item()
+    assert 0.9**4 - 0.15 < share < 1
+    bare = Tower(6, (5, 4), 3, layer_dropout=0.0, **settings)
+    bare.load_state_dict(made.state_dict())
+    torch.testing.assert_close(made.eval()(inputs), bare(inputs))

@@ -148,8 +148,8 @@ class EmbeddingTable(nn.Module):
             return
         rows, value, gradient = collected
         if self._moments is None or self._steps is None:
-            self._moments = torch.zeros(self.rows, 2 * self.dim, device=self.weight.device)
-            self._steps = torch.zeros(self.rows, dtype=torch.int32, device=self.weight.device)
+            self._moments = _zeros((self.rows, 2 * self.dim), np.float32).to(self.weight)
+            self._steps = _zeros((self.rows,), np.int32).to(self.weight.device)
         steps = self._steps.index_select(0, rows).add_(1)
         moments = self._moments.index_select(0, rows)
         first, second = moments[:, : self.dim], moments[:, self.dim :]
@@ -216,3 +216,8 @@ def _write_rows(target: Tensor, rows: Tensor, values: Tensor) -> None:
         target.numpy()[rows.numpy()] = values.numpy()
     else:
         target.index_copy_(0, rows, values)
+
+
+def _zeros(shape: tuple[int, ...], kind: type[np.generic]) -> Tensor:
+    """Zeros that take memory only where they are written to, which torch's own do not."""
+    return torch.from_numpy(np.zeros(shape, dtype=kind))

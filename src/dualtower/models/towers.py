@@ -5,6 +5,8 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dualtower.models.layers import fully_connected
+
 
 class Tower(nn.Module):
     """Fully connected layers with ReLU, then L2 normalisation (Eq. 1).
@@ -38,15 +40,23 @@ class Tower(nn.Module):
         A row whose last layer is all zero stays zero.
         """
         inputs = functional.dropout(inputs, self.embedding_dropout, self.training)
-        hidden = inputs
+        if self.training and self.layer_dropout > 0:
+            hidden = self._with_dropout(inputs)
+        else:
+            parameters = list(self.layers.parameters())
+            hidden = fully_connected(
+                inputs, parameters[0::2], parameters[1::2], last_relu=self.last_relu
+            )
+        if self.path is not None:
+            hidden = hidden + self.path(inputs)
+        return functional.normalize(hidden, dim=-1)
+
+    def _with_dropout(self, hidden: Tensor) -> Tensor:
         last = len(self.layers) - 1
         for number, layer in enumerate(self.layers):
             hidden = layer(hidden)
             if number < last:
-                hidden = functional.relu(hidden)
-                hidden = functional.dropout(hidden, self.layer_dropout, self.training)
+                hidden = functional.dropout(functional.relu(hidden), self.layer_dropout)
             elif self.last_relu:
                 hidden = functional.relu(hidden)
-        if self.path is not None:
-            hidden = hidden + self.path(inputs)
-        return functional.normalize(hidden, dim=-1)
+        return hidden
