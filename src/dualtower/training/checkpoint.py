@@ -72,10 +72,16 @@ def load_checkpoint(
 
     Raises:
         BundleError: the checkpoint is damaged.
-        ConfigError: it is of another run (settings or data differ).
+        ConfigError: it is of another run (settings or data differ), or the folder holds other
+            files.
     """
     recover_folder(folder)
     if not (folder / MANIFEST).exists():
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ConfigError(
+                f"training.checkpoint: {folder} holds other files and no checkpoint, which would "
+                "take their place; name a new folder"
+            )
         return None
     content = read_manifest(folder, FORMAT, VERSION)
     run = json.loads(json.dumps(run))

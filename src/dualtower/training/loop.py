@@ -3,10 +3,12 @@
 import copy
 import math
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -62,8 +64,12 @@ def train(
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(sub_seed(config.seed, INITIAL_WEIGHTS))
         network = model.build(log.dataset.space(), log.dataset.item_features, device)
-        check(config, network)
-        _Run(model, network, log, config, validate, progress).go()
+        try:
+            check(config, network)
+            _Run(model, network, log, config, validate, progress).go()
+        except BaseException:
+            model.network = None  # half trained is not fitted
+            raise
     network.eval()
 
 
@@ -227,8 +233,21 @@ class _Run:
 
     def _identity(self) -> dict[str, Any]:
         loop = self.config.model_dump(exclude={"checkpoint", "tensorboard", "threads"})
-        sizes = {"events": self.log.event_count, "items": self.log.dataset.item_count}
-        return {"model": self.model.config.model_dump(), "training": loop, "data": sizes}
+        return {"model": self.model.config.model_dump(), "training": loop, "data": _print(self.log)}
+
+
+def _print(log: Log) -> dict[str, int]:
+    """What tells this training view from another: its sizes, and a checksum of its events."""
+    dataset = log.dataset
+    checksum = 0
+    for array in (log.start, log.end, log.corpus, dataset.items):
+        checksum = zlib.crc32(np.ascontiguousarray(array).data, checksum)
+    return {
+        "queries": dataset.query_count,
+        "items": dataset.item_count,
+        "events": log.event_count,
+        "checksum": checksum,
+    }
 
 
 def _examples(model: TwoTower, log: Log, config: TrainingConfig) -> Windows | Pairs:

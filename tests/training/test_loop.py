@@ -1,0 +1,321 @@
+"""The training loop: reproducible, resumable, and plain about what goes wrong."""
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from dualtower.data.dataset import Log
+from dualtower.errors import BundleError, CollapseWarning, ConfigError, DataError
+from dualtower.models.dat import DAT
+from dualtower.models.table import EmbeddingTable
+from dualtower.models.two_tower import TwoTower
+from dualtower.training.loop import Validate, train
+from tests.helpers import tiny_dataset
+from tests.training.runs import (
+    PAIRS_LEARNED,
+    WINDOWS_LEAVE_OUT,
+    dat,
+    equal,
+    loop,
+    same,
+    small_dataset,
+    small_split,
+)
+
+BOTH = pytest.mark.parametrize(
+    ("model_settings", "training_settings"),
+    [WINDOWS_LEAVE_OUT, PAIRS_LEARNED],
+    ids=["windows-leave_out", "pairs-learned"],
+)
+
+
+def trained(
+    model_settings: dict[str, Any],
+    training_settings: dict[str, Any],
+    *,
+    validate: Validate | None = None,
+    log: Log | None = None,
+    **changes: Any,
+) -> DAT:
+    model = dat(**model_settings)
+    config = loop(**{**training_settings, **changes})
+    train(model, log or small_split().train, config, validate=validate, progress=False)
+    return model
+
+
+@BOTH
+def test_one_seed_gives_one_model(model_settings, training_settings):
+    first = trained(model_settings, training_settings)
+    torch.rand(5)  # what else draws from torch's generator has no influence
+    assert same(first, trained(model_settings, training_settings))
+    other = trained(model_settings, training_settings, seed=1)
+    assert not np.allclose(first.encode_items(), other.encode_items())
+
+
+@BOTH
+def test_the_loss_falls(model_settings, training_settings):
+    model = trained(model_settings, training_settings, epochs=12)
+    assert model.record is not None
+    losses = [epoch.loss for epoch in model.record.epochs]
+    assert len(losses) == 12
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_the_global_generator_is_left_as_it_was():
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    trained(*WINDOWS_LEAVE_OUT)
+    assert torch.equal(torch.rand(4), expected)
+
+
+class Killed(Exception):
+    pass
+
+
+def killer(epoch: int) -> Validate:
+    """A validation that raises in the given epoch, before its checkpoint is written."""
+    calls = []
+
+    def validate(model: TwoTower) -> float:
+        calls.append(model)
+        if len(calls) == epoch:
+            raise Killed
+        return metric(model)
+
+    return validate
+
+
+def metric(model: TwoTower) -> float:
+    """A number that depends on the weights alone, and uses torch's generator besides."""
+    torch.rand(3)
+    return float(np.abs(model.encode_items()).sum())
+
+
+@BOTH
+@pytest.mark.parametrize("epoch", [1, 2, 4])
+def test_a_killed_run_goes_on_to_the_same_model(
+    model_settings, training_settings, epoch: int, tmp_path: Path
+):
+    settings = {**training_settings, "epochs": 4, "patience": 9}
+    whole = trained(model_settings, settings, validate=metric)
+    folder = str(tmp_path / "checkpoint")
+    with pytest.raises(Killed):
+        trained(model_settings, settings, validate=killer(epoch), checkpoint=folder)
+    resumed = trained(model_settings, settings, validate=metric, checkpoint=folder)
+    assert same(whole, resumed)
+    assert whole.record is not None
+    assert resumed.record is not None
+    assert [e.metric for e in whole.record.epochs] == [e.metric for e in resumed.record.epochs]
+    assert [e.loss for e in whole.record.epochs] == [e.loss for e in resumed.record.epochs]
+    assert whole.record.best_epoch == resumed.record.best_epoch
+
+
+def test_a_finished_run_is_taken_as_it_is(tmp_path: Path):
+    settings = {**WINDOWS_LEAVE_OUT[1], "checkpoint": str(tmp_path / "checkpoint")}
+    first = trained(WINDOWS_LEAVE_OUT[0], settings)
+    again = trained(WINDOWS_LEAVE_OUT[0], settings)
+    assert same(first, again)
+    assert first.record == again.record
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path):
+    folder = str(tmp_path / "checkpoint")
+    trained(*WINDOWS_LEAVE_OUT, epochs=1, checkpoint=folder)
+    with pytest.raises(ConfigError, match=r"another run \(training differ\)"):
+        trained(*WINDOWS_LEAVE_OUT, epochs=1, seed=1, checkpoint=folder)
+    with pytest.raises(ConfigError, match=r"another run \(model differ\)"):
+        trained({"history_length": 5}, WINDOWS_LEAVE_OUT[1], epochs=1, checkpoint=folder)
+    other = small_dataset(seed=1).leave_last_out().train
+    with pytest.raises(ConfigError, match=r"another run \(data differ\)"):
+        trained(*WINDOWS_LEAVE_OUT, epochs=1, log=other, checkpoint=folder)
+
+
+def test_threads_and_tensorboard_may_differ(tmp_path: Path):
+    folder = str(tmp_path / "checkpoint")
+    threads = torch.get_num_threads()
+    trained(*WINDOWS_LEAVE_OUT, epochs=1, checkpoint=folder)
+    trained(*WINDOWS_LEAVE_OUT, epochs=1, checkpoint=folder, threads=threads)
+
+
+@pytest.mark.parametrize("name", ["state.safetensors", "manifest.json"])
+def test_a_damaged_checkpoint_is_refused(name: str, tmp_path: Path):
+    folder = tmp_path / "checkpoint"
+    trained(*WINDOWS_LEAVE_OUT, epochs=1, checkpoint=str(folder))
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(BundleError, match=f"{name}: damaged"):
+        trained(*WINDOWS_LEAVE_OUT, epochs=1, checkpoint=str(folder))
+
+
+def test_a_folder_of_other_files_is_never_replaced(tmp_path: Path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(ConfigError, match="holds other files and no checkpoint"):
+        trained(*WINDOWS_LEAVE_OUT, epochs=1, checkpoint=str(tmp_path))
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_the_best_epoch_s_weights_are_kept():
+    values = iter([0.1, 0.5, 0.3, 0.5, 0.2, 0.9])
+    seen = {}
+
+    def validate(model: TwoTower) -> float:
+        seen[len(seen) + 1] = {name: array.copy() for name, array in model.state().items()}
+        return next(values)
+
+    model = trained(*WINDOWS_LEAVE_OUT, epochs=6, patience=3, validate=validate)
+    assert model.record is not None
+    assert len(model.record.epochs) == 5, "three epochs without a better one than the second"
+    assert [epoch.metric for epoch in model.record.epochs] == [0.1, 0.5, 0.3, 0.5, 0.2]
+    assert model.record.best_epoch == 2
+    state = model.state()
+    learned = [n for n in state if "tower" in n or n.endswith("table.weight")]
+    assert len(learned) > 4
+    assert all(equal(state[name], seen[2][name]) for name in learned)
+    assert not equal(state["item_table.weight"], seen[5]["item_table.weight"])
+
+
+def test_without_validation_the_last_epoch_counts():
+    model = trained(*WINDOWS_LEAVE_OUT)
+    assert model.record is not None
+    assert [epoch.epoch for epoch in model.record.epochs] == [1, 2, 3]
+    assert [epoch.metric for epoch in model.record.epochs] == [None] * 3
+    assert model.record.best_epoch is None
+    assert all(epoch.positives_per_second > 0 for epoch in model.record.epochs)
+
+
+@BOTH
+def test_rows_that_no_batch_names_keep_their_bits(model_settings, training_settings):
+    """Items 21 … 24 are neither in the log nor in the corpus; query 2 has no event in the view."""
+    dataset = tiny_dataset([[1, 2, 3, 4, 5, 6], [7, 8, 9]], item_count=25)
+    end = dataset.offsets[1:].copy()
+    end[2] = dataset.offsets[2]
+    log = Log(dataset, dataset.offsets[:-1], end, np.arange(1, 21))
+    changes = {"id_dropout": 0.0, "lambda_ca": 0.0}
+    before = {}
+
+    class Watched(DAT):
+        def build(self, *arguments: Any) -> Any:
+            network = super().build(*arguments)
+            before.update({name: array.copy() for name, array in self.state().items()})
+            return network
+
+    model = Watched(dat(**{**model_settings, **changes}).config)
+    train(model, log, loop(**training_settings), progress=False)
+    after = model.state()
+    tables = {"item_table.weight": range(21, 25)}
+    if "query_table.weight" in after:
+        tables |= {
+            "query_table.weight": [0, 2],
+            "augmented.queries.weight": [0, 2],
+            "augmented.items.weight": range(21, 25),
+        }
+    for name, untouched in tables.items():
+        rows = list(untouched)
+        assert equal(after[name][rows], before[name][rows])
+        assert not np.array_equal(after[name][1], before[name][1])
+
+
+def test_an_empty_log():
+    dataset = small_dataset()
+    log = Log(dataset, dataset.offsets[:-1], dataset.offsets[:-1], np.arange(1, 21))
+    with pytest.raises(DataError, match="no events; check filter and split"):
+        trained(*WINDOWS_LEAVE_OUT, log=log)
+
+
+def test_a_loss_that_is_no_number_says_what_to_do():
+    model = dat(**WINDOWS_LEAVE_OUT[0])
+    config = loop(**{**WINDOWS_LEAVE_OUT[1], "learning_rate": 1e30, "table_learning_rate": 1e30})
+    with pytest.raises(DataError, match=r"loss is (nan|inf) at step \d+; lower learning_rate"):
+        train(model, small_split().train, config, progress=False)
+    assert not model.fitted
+
+
+def test_what_is_no_device():
+    with pytest.raises(ConfigError, match="'abacus' is no device; use cpu, cuda or auto"):
+        trained(*WINDOWS_LEAVE_OUT, device="abacus")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_no_gpu_here():
+    with pytest.raises(ConfigError, match="cuda is not available here"):
+        trained(*WINDOWS_LEAVE_OUT, device="cuda")
+
+
+def test_tensorboard_files_appear(tmp_path: Path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    model = trained(*WINDOWS_LEAVE_OUT, tensorboard=str(tmp_path / "board"), validate=metric)
+    assert model.record is not None
+    events = EventAccumulator(str(tmp_path / "board")).Reload()
+    assert set(events.Tags()["scalars"]) == {
+        "training/loss",
+        "training/positives_per_second",
+        "validation/mrr",
+    }
+    losses = [(event.step, event.value) for event in events.Scalars("training/loss")]
+    expected = [(epoch.epoch, pytest.approx(epoch.loss)) for epoch in model.record.epochs]
+    assert losses == expected
+
+
+def test_without_the_tensorboard_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ConfigError, match="pip install tensorboard"):
+        trained(*WINDOWS_LEAVE_OUT, tensorboard=str(tmp_path))
+
+
+def test_a_model_that_dies_is_warned_of_once_in_plain_words():
+    """With the last layer's bias far below zero, ReLU switches the towers off for good."""
+
+    class Dead(DAT):
+        def build(self, *arguments: Any) -> Any:
+            network = super().build(*arguments)
+            with torch.no_grad():
+                network.item_tower.layers[-1].bias.fill_(-100.0)
+            return network
+
+    model = Dead(dat(**PAIRS_LEARNED[0], last_relu=True, linear_path=False).config)
+    config = loop(**PAIRS_LEARNED[1])
+    with pytest.warns(CollapseWarning, match="100% of the item vectors are zero") as caught:
+        train(model, small_split().train, config, progress=False)
+    assert len(caught) == 1
+    assert model.record is not None
+    assert model.record.collapsed
+
+
+@BOTH
+def test_a_healthy_model_is_not_warned_of(model_settings, training_settings):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CollapseWarning)
+        model = trained(model_settings, training_settings)
+    assert model.record is not None
+    assert not model.record.collapsed
+
+
+def test_a_log_of_one_item():
+    log = tiny_dataset([[1, 1], [1]]).everything()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CollapseWarning)
+        trained(*WINDOWS_LEAVE_OUT, log=log)
+
+
+def test_the_cosine_schedule_starts_at_the_peak_and_ends_near_zero(monkeypatch):
+    rates = []
+    update = EmbeddingTable.update
+
+    def watched(self: EmbeddingTable, rate: float) -> None:
+        rates.append(rate)
+        update(self, rate)
+
+    monkeypatch.setattr(EmbeddingTable, "update", watched)
+    trained({**WINDOWS_LEAVE_OUT[0], "id_dropout": 0.0}, WINDOWS_LEAVE_OUT[1])
+    assert rates[0] == loop().table_learning_rate
+    assert sorted(rates, reverse=True) == rates
+    assert rates[-1] < 0.05 * rates[0]
