@@ -23,6 +23,8 @@ def find_collapse(queries: Tensor, items: Tensor) -> str | None:
         zero = float((vectors.abs().amax(1) == 0).float().mean())
         if zero > _ZERO_SHARE:
             return f"{zero:.0%} of the {side} vectors are zero"
+    if len(items) < 2:
+        return None  # one item cannot be told apart from others
     spread = float((queries @ items.T).std(dim=1).mean())
     if not spread >= _FLAT_SCORES:
         return f"a query's scores are the same for all items (standard deviation {spread:.1g})"

@@ -1,0 +1,145 @@
+"""Windows against a naive walk through the logs."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from dualtower.data.columns import FeatureColumn
+from dualtower.data.dataset import Dataset, Log
+from dualtower.schema import Feature, FeatureKind
+from dualtower.training.windows import Batch, Windows
+from tests.helpers import leave_last_out_by_hand, tiny_dataset
+
+
+def random_dataset() -> Dataset:
+    """Logs of 1 to 40 events; context and query features count events and queries."""
+    rng = np.random.default_rng(5)
+    logs = [rng.integers(1, 30, size=size).tolist() for size in rng.integers(1, 41, size=25)]
+    events = sum(len(log) for log in logs)
+    kind = FeatureKind.NUMERIC
+    return tiny_dataset(
+        logs,
+        item_count=31,
+        context_features={
+            "event": FeatureColumn(
+                Feature(name="event", kind=kind), np.arange(events, dtype=np.float32)
+            )
+        },
+        query_features={
+            "query": FeatureColumn(
+                Feature(name="query", kind=kind), np.arange(len(logs) + 1, dtype=np.float32)
+            )
+        },
+    )
+
+
+def windows(log: Log, **changes: int) -> Windows:
+    settings = {
+        "history_length": 4,
+        "target_length": 6,
+        "batch_size": 16,
+        "folds": 3,
+        "seed": 1,
+    }
+    return Windows(log, **{**settings, **changes})
+
+
+def targets(batch: Batch) -> list[tuple[int, int, int, list[int], list[int]]]:
+    """(event, query, item, window's events before it, events before the window) of each target."""
+    found = []
+    for place, (window, known) in enumerate(zip(batch.window, batch.known, strict=True)):
+        earlier = batch.earlier.take(np.array([window])).values.tolist()
+        found.append(
+            (
+                int(batch.context["event"].values[place]),
+                int(batch.queries[window]),
+                int(batch.targets[place]),
+                batch.items[window, :known].tolist(),
+                earlier,
+            )
+        )
+    return found
+
+
+@pytest.mark.parametrize("part", ["train", "test", "everything"])
+@pytest.mark.parametrize(
+    ("history_length", "target_length"), [(4, 6), (0, 6), (1, 1), (100, 100), (7, 2)]
+)
+def test_every_event_is_a_target_once_with_what_came_before(
+    part: str, history_length: int, target_length: int
+):
+    dataset = random_dataset()
+    split = leave_last_out_by_hand(dataset)
+    log = dataset.everything() if part == "everything" else getattr(split, part)
+    made = windows(log, history_length=history_length, target_length=target_length)
+    seen = []
+    for batch in made.epoch(3):
+        for event, query, item, before, earlier in targets(batch):
+            start = int(dataset.offsets[query])
+            assert log.start[query] <= event < log.end[query]
+            assert item == dataset.items[event]
+            assert earlier + before == dataset.items[start:event].tolist()
+            assert len(before) >= min(history_length, event - start)
+            seen.append(event)
+        assert batch.query_features["query"].values.tolist() == batch.queries.tolist()
+    expected = np.concatenate([np.arange(a, b) for a, b in zip(log.start, log.end, strict=True)])
+    assert sorted(seen) == expected.tolist()
+    assert made.event_count == log.event_count == len(seen)
+
+
+def test_the_padding_is_zero_and_holds_nothing_after_the_window():
+    dataset = random_dataset()
+    for batch in windows(dataset.everything()).epoch(0):
+        last = np.zeros(len(batch.queries), dtype=int)
+        np.maximum.at(last, batch.window, batch.known + 1)
+        behind = np.arange(batch.items.shape[1]) >= last[:, None]
+        assert (batch.items[behind] == 0).all()
+        assert (batch.items[~behind] > 0).all()
+        assert batch.items.shape[1] <= 4 + 6
+
+
+def test_a_batch_holds_queries_of_one_fold_and_a_query_keeps_its_fold():
+    made = windows(random_dataset().everything())
+    fold_of: dict[int, int] = {}
+    for seed in (0, 1):
+        for batch in made.epoch(seed):
+            for query in batch.queries.tolist():
+                assert fold_of.setdefault(query, batch.fold) == batch.fold
+    assert set(fold_of.values()) == {0, 1, 2}
+
+
+def test_batches_are_of_about_the_size_asked_for():
+    made = windows(random_dataset().everything(), batch_size=40)
+    sizes = [len(batch.targets) for batch in made.epoch(0)]
+    assert max(sizes) < 40 + 6
+    assert abs(made.step_count() - len(sizes)) <= 3
+
+
+def test_the_order_depends_on_the_seed_alone():
+    made, again = (windows(random_dataset().everything()) for _ in range(2))
+
+    def order(source: Windows, seed: int) -> list[list[int]]:
+        return [batch.context["event"].values.tolist() for batch in source.epoch(seed)]
+
+    assert order(made, 7) == order(again, 7)
+    assert order(made, 7) != order(made, 8)
+
+
+def test_a_window_longer_than_a_batch_is_a_batch_of_its_own():
+    dataset = tiny_dataset([[1, 2, 3, 4, 5], [6, 7, 8, 9, 10]])
+    made = windows(dataset.everything(), target_length=5, batch_size=2, folds=1)
+    assert [len(batch.targets) for batch in made.epoch(0)] == [5, 5]
+
+
+def test_more_folds_than_queries():
+    dataset = tiny_dataset([[1, 2], [3]])
+    batches = list(windows(dataset.everything(), folds=8).epoch(0))
+    assert sorted(item for batch in batches for item in batch.targets.tolist()) == [1, 2, 3]
+
+
+def test_ids_do_not_matter():
+    """Only rows enter: another vocabulary gives the same windows."""
+    named = tiny_dataset([[1, 2], [2]], query_ids=pl.Series([9, 4]), item_ids=pl.Series([7, 1]))
+    plain = tiny_dataset([[1, 2], [2]])
+    one, other = (list(windows(data.everything()).epoch(0)) for data in (named, plain))
+    assert [batch.items.tolist() for batch in one] == [batch.items.tolist() for batch in other]
