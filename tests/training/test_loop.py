@@ -74,7 +74,7 @@ def test_the_global_generator_is_left_as_it_was():
     assert torch.equal(torch.rand(4), expected)
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -85,7 +85,7 @@ def killer(epoch: int) -> Validate:
     def validate(model: TwoTower) -> float:
         calls.append(model)
         if len(calls) == epoch:
-            raise Killed
+            raise KilledError
         return metric(model)
 
     return validate
@@ -105,7 +105,7 @@ def test_a_killed_run_goes_on_to_the_same_model(
     settings = {**training_settings, "epochs": 4, "patience": 9}
     whole = trained(model_settings, settings, validate=metric)
     folder = str(tmp_path / "checkpoint")
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         trained(model_settings, settings, validate=killer(epoch), checkpoint=folder)
     resumed = trained(model_settings, settings, validate=metric, checkpoint=folder)
     assert same(whole, resumed)
