@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from dualtower.config import EvaluationConfig, TrainingConfig
+from dualtower.config import TrainingConfig
 from dualtower.data.dataset import Log
 from dualtower.errors import ConfigError, DataError
-from dualtower.evaluation.evaluate import evaluate
+from dualtower.evaluation.evaluate import validation_metric
+from dualtower.evaluation.metrics import parse_metric
 from dualtower.models.base import Model, SolvedModel
 from dualtower.models.two_tower import TwoTower
 from dualtower.training.loop import train
@@ -57,25 +58,11 @@ def fit(
 def _validator(validation: Log, config: TrainingConfig) -> Callable[[TwoTower], float]:
     """Rank a fixed random choice of the validation queries and give the watched metric."""
     name = config.validation_metric
-    kind, _, cutoff = name.partition("@")
-    known = (kind == "mrr" and not cutoff) or kind in ("hit_rate", "recall", "ndcg")
-    if not known or (kind != "mrr" and not (cutoff.isdigit() and int(cutoff) > 0)):
-        raise ConfigError(
-            f"training.validation_metric: {name!r} is not a metric; use mrr, hit_rate@k, recall@k "
-            "or ndcg@k, k a whole number above 0"
-        )
-    settings = EvaluationConfig(cutoffs=(int(cutoff) if cutoff else 10,))
+    parse_metric(name)
     seed = sub_seed(config.seed, VALIDATION)
 
     def validate(model: TwoTower) -> float:
-        result = evaluate(
-            model,
-            validation,
-            config=settings,
-            queries=config.validation_queries,
-            seed=seed,
-            progress=False,
-        )
-        return result.metrics[name]
+        queries = config.validation_queries
+        return validation_metric(model, validation, name, queries=queries, seed=seed)
 
     return validate

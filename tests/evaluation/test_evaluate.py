@@ -157,7 +157,7 @@ def test_one_metric_alone_is_the_same(dataset: Dataset, test_log: Log, metric: s
 
 @pytest.mark.parametrize("metric", ["auc", "mrr@5", "hit_rate", "ndcg@0", "recall@x", "@3"])
 def test_an_unknown_metric_is_refused(dataset: Dataset, test_log: Log, metric: str):
-    with pytest.raises(ConfigError, match=f"metric: '{metric}' given; it must be mrr, hit_rate@k"):
+    with pytest.raises(ConfigError, match=f"'{metric}' is not a metric; use mrr, hit_rate@k"):
         validation_metric(scores_of(dataset), test_log, metric)
 
 

@@ -5,7 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dualtower.evaluation.metrics import coverage, per_query_metrics, per_target_metrics
+from dualtower.evaluation.metrics import (
+    coverage,
+    parse_metric,
+    per_query_metrics,
+    per_target_metrics,
+)
 from dualtower.evaluation.ranking import Ranking
 from tests.evaluation.slow import slow_metrics
 
@@ -90,3 +95,8 @@ def test_coverage_counts_distinct_items_within_the_cutoff():
     assert coverage(top, 1, 8) == 1 / 8
     assert coverage(top, 2, 8) == 3 / 8
     assert coverage(top, 3, 8) == 4 / 8
+
+
+def test_names_of_metrics():
+    assert parse_metric("mrr") is None
+    assert parse_metric("ndcg@20") == 20

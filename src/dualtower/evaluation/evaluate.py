@@ -10,7 +10,12 @@ import polars as pl
 from dualtower.config import EvaluationConfig
 from dualtower.data.dataset import Log
 from dualtower.errors import ConfigError, DataError
-from dualtower.evaluation.metrics import coverage, per_query_metrics, per_target_metrics
+from dualtower.evaluation.metrics import (
+    coverage,
+    parse_metric,
+    per_query_metrics,
+    per_target_metrics,
+)
 from dualtower.evaluation.ranking import Ranking, rank_targets
 from dualtower.models.base import Model
 
@@ -164,12 +169,7 @@ def validation_metric(
         DataError: as in `evaluate`.
     """
     config = config or EvaluationConfig()
-    kind, _, cutoff = metric.partition("@")
-    known = kind == "mrr" if not cutoff else kind in ("hit_rate", "recall", "ndcg")
-    if not known or (cutoff and not (cutoff.isdecimal() and int(cutoff) > 0)):
-        raise ConfigError(
-            f"metric: {metric!r} given; it must be mrr, hit_rate@k, recall@k or ndcg@k, k from 1"
-        )
+    cutoff = parse_metric(metric)
     ranking = rank_targets(
         model,
         log,
@@ -178,8 +178,7 @@ def validation_metric(
         progress=False,
     )
     _check_not_empty(ranking, log)
-    values = per_query_metrics(ranking, (int(cutoff or 1),))
-    return float(values[f"{kind}@{int(cutoff)}" if cutoff else kind].mean())
+    return float(per_query_metrics(ranking, (cutoff or 1,))[metric].mean())
 
 
 def events_before(log: Log) -> Log:

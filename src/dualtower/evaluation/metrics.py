@@ -3,7 +3,28 @@
 import numpy as np
 import numpy.typing as npt
 
+from dualtower.errors import ConfigError
 from dualtower.evaluation.ranking import Ranking
+
+
+def parse_metric(name: str) -> int | None:
+    """The k of a metric of one query, None for `mrr`.
+
+    Args:
+        name: mrr, hit_rate@k, recall@k or ndcg@k.
+
+    Raises:
+        ConfigError: there is no such metric, or k is not a whole number from 1.
+    """
+    if name == "mrr":
+        return None
+    kind, _, cutoff = name.partition("@")
+    if kind in ("hit_rate", "recall", "ndcg") and cutoff.isdecimal() and int(cutoff) > 0:
+        return int(cutoff)
+    raise ConfigError(
+        f"validation_metric: {name!r} is not a metric; use mrr, hit_rate@k, recall@k or ndcg@k, "
+        "k a whole number above 0"
+    )
 
 
 def per_query_metrics(

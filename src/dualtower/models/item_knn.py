@@ -21,13 +21,13 @@ _BLOCK_SIMILARITIES = 1 << 24
 
 
 class ItemKNNConfig(Settings):
-    """Settings of item-kNN; `dualtower.studies.tune_floors` tries a grid of them."""
+    """Settings of item-kNN; `dualtower.studies.floors` tries a grid of them."""
 
-    neighbours: int = Field(default=200, ge=1)
+    neighbours: int = Field(default=400, ge=1)
     """How many most similar items of each item are kept."""
     shrinkage: float = Field(default=10.0, ge=0)
     """Added to the cosine's denominator; the larger, the less rare items met by chance count."""
-    decay: float = Field(default=0.9, gt=0, le=1)
+    decay: float = Field(default=0.8, gt=0, le=1)
     """Weight of a history event relative to the next later one; 1 makes all events equal."""
 
 

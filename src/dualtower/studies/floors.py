@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dualtower.config import EvaluationConfig
 from dualtower.data.dataset import Split
-from dualtower.evaluation.evaluate import evaluate
+from dualtower.evaluation.evaluate import validation_metric
 from dualtower.models.base import SolvedModel
 from dualtower.models.ease import EASE
 from dualtower.models.item_knn import ItemKNN
@@ -17,9 +16,9 @@ FLOORS = ("popularity", "item_knn", "ease")
 _GRIDS: dict[str, list[dict[str, Any]]] = {
     "item_knn": [
         {"neighbours": neighbours, "shrinkage": shrinkage, "decay": decay}
-        for neighbours in (100, 500)
+        for neighbours in (200, 800)
         for shrinkage in (0.0, 10.0)
-        for decay in (0.9, 1.0)
+        for decay in (1.0, 0.95, 0.8, 0.6, 0.4)
     ],
     "ease": [{"regularization": weight} for weight in (30.0, 100.0, 300.0, 1000.0)],
 }
@@ -43,9 +42,7 @@ def tuned_settings(name: str, split: Split, *, queries: int = 2_000) -> dict[str
     def quality(settings: dict[str, Any]) -> float:
         model = floor(name, settings)
         model.solve(split.train)
-        config = EvaluationConfig(cutoffs=(10,))
-        found = evaluate(model, split.validation, config=config, queries=queries, progress=False)
-        return found.metrics["mrr"]
+        return validation_metric(model, split.validation, "mrr", queries=queries)
 
     return max(grid, key=quality)
 
