@@ -130,6 +130,8 @@ class TrainingConfig(Settings):
     """Passes over the training events; early stopping may end sooner."""
     examples: Literal["windows", "pairs"] = "windows"
     """Windows of ordered logs with history, or query-item pairs without (the paper's setting)."""
+    same_time_history: bool = False
+    """Whether earlier events of the very same time (one basket) count as a target's history."""
     batch_size: int = Field(default=1024, ge=1)
     """Positives per step."""
     loss: Literal["sampled_softmax", "binary_cross_entropy"] = "sampled_softmax"

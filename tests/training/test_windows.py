@@ -1,5 +1,8 @@
 """Windows against a naive walk through the logs."""
 
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import polars as pl
 import pytest
@@ -143,3 +146,40 @@ def test_ids_do_not_matter():
     plain = tiny_dataset([[1, 2], [2]])
     one, other = (list(windows(data.everything()).epoch(0)) for data in (named, plain))
     assert [batch.items.tolist() for batch in one] == [batch.items.tolist() for batch in other]
+
+
+def test_events_of_one_time_are_not_one_another_s_history():
+    # Two queries; baskets {1, 2}, {3}, {4, 5, 6} and {7}, {8, 9}.
+    times = np.array([10, 10, 20, 30, 30, 30, 30, 40, 40])
+    dataset = replace(tiny_dataset([[1, 2, 3, 4, 5, 6], [7, 8, 9]]), times=times)
+    (batch,) = windows(dataset.everything(), history_length=10, target_length=10, folds=1).epoch(0)
+    known = dict(zip(batch.targets.tolist(), batch.known.tolist(), strict=True))
+    assert known == {1: 0, 2: 0, 3: 2, 4: 3, 5: 3, 6: 3, 7: 0, 8: 1, 9: 1}
+    visible = windows(
+        dataset.everything(),
+        history_length=10,
+        target_length=10,
+        folds=1,
+        same_time_history=True,
+    )
+    (batch,) = visible.epoch(0)
+    known = dict(zip(batch.targets.tolist(), batch.known.tolist(), strict=True))
+    assert known == {1: 0, 2: 1, 3: 2, 4: 3, 5: 4, 6: 5, 7: 0, 8: 1, 9: 2}
+
+
+def test_only_earlier_times_are_known_where_windows_cut_through_a_basket():
+    dataset = random_dataset()
+    rng = np.random.default_rng(2)
+    times = np.concatenate(
+        [
+            np.sort(rng.integers(0, 8, size=end - start))
+            for start, end in pairwise(dataset.offsets.tolist())
+        ]
+    )
+    dataset = replace(dataset, times=times)
+    for batch in windows(dataset.everything()).epoch(1):
+        for event, query, _, before, earlier in targets(batch):
+            start = int(dataset.offsets[query])
+            begin = start + len(earlier)
+            shown = [place for place in range(begin, event) if times[place] < times[event]]
+            assert before == dataset.items[shown].tolist()

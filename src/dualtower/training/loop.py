@@ -262,6 +262,7 @@ def _examples(model: TwoTower, log: Log, config: TrainingConfig) -> Windows | Pa
         batch_size=config.batch_size,
         folds=1 if augmented is None else augmented.folds,
         seed=sub_seed(config.seed, FOLDS),
+        same_time_history=config.same_time_history,
     )
 
 

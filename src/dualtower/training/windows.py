@@ -23,7 +23,8 @@ class Batch:
     window: npt.NDArray[np.int64]
     """The window of each target, `[targets]`."""
     known: npt.NDArray[np.int64]
-    """How many of the window's events each target may see as its history, `[targets]`."""
+    """How many of the window's events each target may see as its history, `[targets]`: those
+    before it, of an earlier time where times are known."""
     targets: npt.NDArray[np.int64]
     """Item row of each target, `[targets]`."""
     fold: int
@@ -39,7 +40,9 @@ class Windows:
 
     A window holds up to `target_length` consecutive targets of one query and, before them, up to
     `history_length` earlier events. A query's windows are all in one fold, drawn once, so that
-    what a fold's queries contributed to an item can be left out as a whole. One epoch reads every
+    what a fold's queries contributed to an item can be left out as a whole. Events of the very same
+    time (one basket) have no order: unless `same_time_history`, they are not one another's history,
+    as they will not be when a next basket is asked for. One epoch reads every
     event once as a target, and (history_length / target_length) times more as history.
     """
 
@@ -52,8 +55,10 @@ class Windows:
         batch_size: int,
         folds: int,
         seed: int,
+        same_time_history: bool = False,
     ) -> None:
         self._log = log
+        self._times = None if same_time_history else log.dataset.times
         self._history_length = history_length
         self._batch_size = batch_size
         self._folds = folds
@@ -113,9 +118,35 @@ class Windows:
             items=items,
             earlier=take_ranges(dataset.items, log_start, begin),
             window=window,
-            known=position,
+            known=self._known(window, position, begin, events.offsets),
             targets=items[window, position],
             fold=fold,
             query_features={n: c.take(queries) for n, c in dataset.query_features.items()},
             context={n: c.take(event) for n, c in dataset.context_features.items()},
         )
+
+    def _known(
+        self,
+        window: npt.NDArray[np.int64],
+        position: npt.NDArray[np.int64],
+        begin: npt.NDArray[np.int64],
+        offsets: npt.NDArray[np.int64],
+    ) -> npt.NDArray[np.int64]:
+        """How many of its window's events each target may see: none of its own time.
+
+        Args:
+            window: the window of each target, `[targets]`.
+            position: its place in that window, `[targets]`.
+            begin: where each window begins in the dataset, `[windows]`.
+            offsets: where it begins among the events of all windows, `[windows + 1]`.
+        """
+        if self._times is None:
+            return position
+        place = np.arange(offsets[-1])
+        times = self._times[place + np.repeat(begin - offsets[:-1], np.diff(offsets))]
+        is_first = np.ones(len(times), dtype=bool)
+        is_first[1:] = times[1:] != times[:-1]
+        is_first[offsets[:-1]] = True
+        first_of_its_time = np.maximum.accumulate(np.where(is_first, place, 0))
+        known: npt.NDArray[np.int64] = first_of_its_time[offsets[window] + position]
+        return known - offsets[window]
