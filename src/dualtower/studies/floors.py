@@ -9,6 +9,7 @@ from dualtower.models.base import SolvedModel
 from dualtower.models.ease import EASE
 from dualtower.models.item_knn import ItemKNN
 from dualtower.models.popularity import Popularity
+from dualtower.progress import progress_bar
 
 FLOORS = ("popularity", "item_knn", "ease")
 """Names of the models that are solved rather than trained."""
@@ -39,12 +40,20 @@ def tuned_settings(name: str, split: Split, *, queries: int = 2_000) -> dict[str
     if not grid:
         return {}
 
-    def quality(settings: dict[str, Any]) -> float:
-        model = floor(name, settings)
-        model.solve(split.train)
-        return validation_metric(model, split.validation, "mrr", queries=queries)
-
-    return max(grid, key=quality)
+    qualities = []
+    solved: SolvedModel | None = None
+    with progress_bar(f"Tuning {name}", len(grid), "settings") as bar:
+        for settings in grid:
+            model = floor(name, settings)
+            if solved and solved.space and _same_solution(solved, model):
+                model = model.from_state(model.config.model_dump(), solved.space, solved.state())
+            else:
+                model.solve(split.train)
+                solved = model
+            quality = validation_metric(model, split.validation, "mrr", queries=queries)
+            qualities.append(quality)
+            bar.advance(note=f"best mrr {max(qualities):.4f}")
+    return grid[qualities.index(max(qualities))]
 
 
 def floor(name: str, settings: Mapping[str, Any]) -> SolvedModel:
@@ -56,3 +65,9 @@ def floor(name: str, settings: Mapping[str, Any]) -> SolvedModel:
     if name == "item_knn":
         return ItemKNN(**settings)
     return EASE(**settings) if name == "ease" else Popularity(**settings)
+
+
+def _same_solution(first: SolvedModel, second: SolvedModel) -> bool:
+    """Whether the two differ at most in what only scoring reads."""
+    ours, theirs = (model.config.model_dump(exclude={"decay"}) for model in (first, second))
+    return ours == theirs
