@@ -9,6 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
+_TINY = 1e-30
+
+
 class EmbeddingTable(nn.Module):
     """Rows of float32 vectors with their own row-sparse Adam.
 
@@ -158,7 +161,9 @@ class EmbeddingTable(nn.Module):
         count = steps.to(torch.float64).unsqueeze(1)
         step_size = (learning_rate / (1 - betas[0] ** count)).to(torch.float32)
         root_correction = (1 - betas[1] ** count).rsqrt_().to(torch.float32)
-        change = torch.sqrt(second).mul_(root_correction).add_(eps)
+        # A root of exactly zero takes a processor twenty times as long. What is added stays below
+        # the rounding of any eps in use.
+        change = torch.add(second, _TINY).sqrt_().mul_(root_correction).add_(eps)
         value.sub_(torch.div(first, change, out=change).mul_(step_size))
         _write_rows(self._steps, rows, steps)
         _write_rows(self._moments, rows, moments)
