@@ -5,12 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dualtower.config import TrainingConfig
 from dualtower.data.columns import FeatureSpace, QueryBatch
 from dualtower.data.dataset import Dataset, Log, Split
 from dualtower.errors import ConfigError, NotFittedError
 from dualtower.evaluation.ranking import rank_targets
+from dualtower.fitting import fit
 from dualtower.models import MODELS
-from dualtower.models.base import Model, SolvedModel, VectorModel
+from dualtower.models.base import Model, VectorModel
 from tests.helpers import leave_last_out_by_hand, tiny_dataset
 
 SIDE = 8
@@ -19,10 +21,11 @@ SIDE = 8
 SETTINGS: dict[str, dict[str, Any]] = {
     "item_knn": {"shrinkage": 0.0},
     "ease": {"regularization": 1.0},
+    "dat": {"embedding_dim": 8, "output_dim": 8, "augmented_dim": 8, "hidden_dims": (16,)},
+    "two_tower": {"embedding_dim": 8, "output_dim": 8, "hidden_dims": (16,)},
 }
 """Settings that suit so small a log, where the defaults do not."""
-
-SOLVED = [name for name, kind in MODELS.items() if issubclass(kind, SolvedModel)]
+TRAINING = TrainingConfig.of(epochs=12, batch_size=16, negative_count=16, device="cpu")
 
 
 def checkerboard() -> Dataset:
@@ -44,13 +47,15 @@ def split() -> Split:
 
 def fitted(name: str, split: Split) -> Model:
     """The model, fitted on training and validation."""
+    return fitted_on(name, split.train_and_validation)
+
+
+def fitted_on(name: str, log: Log) -> Model:
     model = MODELS[name](**SETTINGS.get(name, {}))
-    assert isinstance(model, SolvedModel)
-    model.solve(split.train_and_validation)
-    return model
+    return fit(model, log, training=TRAINING, progress=False)
 
 
-@pytest.fixture(scope="module", params=SOLVED)
+@pytest.fixture(scope="module", params=MODELS)
 def model(request, split: Split) -> Model:
     return fitted(request.param, split)
 
@@ -113,14 +118,14 @@ def test_vectors_give_the_scores(model: Model, split: Split):
         assert products == pytest.approx(model.score(batch))
 
 
-@pytest.mark.parametrize("name", SOLVED)
+@pytest.mark.parametrize("name", MODELS)
 def test_the_same_log_gives_the_same_model(name: str, split: Split):
     one, other = fitted(name, split).state(), fitted(name, split).state()
     assert one.keys() == other.keys()
     assert all(np.array_equal(one[key], other[key]) for key in one)
 
 
-@pytest.mark.parametrize("name", SOLVED)
+@pytest.mark.parametrize("name", MODELS)
 def test_only_target_events_are_learned_from(name: str, split: Split):
     """Test events that follow in the same dataset change nothing."""
     log = split.train
@@ -129,16 +134,11 @@ def test_only_target_events_are_learned_from(name: str, split: Split):
         [log.dataset.items[a:b].tolist() for a, b in zip(queries, log.end, strict=True)][1:],
         item_count=2 * SIDE + 1,
     )
-    whole, part = (MODELS[name](**SETTINGS.get(name, {})) for _ in range(2))
-    assert isinstance(whole, SolvedModel)
-    assert isinstance(part, SolvedModel)
-    whole.solve(log)
-    part.solve(cut.everything())
-    one, other = whole.state(), part.state()
+    one, other = fitted_on(name, log).state(), fitted_on(name, cut.everything()).state()
     assert all(np.array_equal(one[key], other[key]) for key in one)
 
 
-@pytest.mark.parametrize("name", SOLVED)
+@pytest.mark.parametrize("name", MODELS)
 def test_before_the_fit_there_is_a_clear_error(name: str, split: Split):
     model = MODELS[name]()
     assert not model.fitted
