@@ -183,3 +183,25 @@ def test_only_earlier_times_are_known_where_windows_cut_through_a_basket():
             begin = start + len(earlier)
             shown = [place for place in range(begin, event) if times[place] < times[event]]
             assert before == dataset.items[shown].tolist()
+
+
+@pytest.mark.parametrize(("history_length", "target_length"), [(4, 6), (0, 6), (1, 1), (7, 2)])
+def test_a_basket_of_any_length_is_no_part_of_its_own_history(
+    history_length: int, target_length: int
+):
+    """Also where it is longer than a window, or a window begins in the midst of it."""
+    plain = random_dataset()
+    rng = np.random.default_rng(0)
+    steps = rng.random(plain.event_count) < 0.2  # baskets of five lines on average
+    dataset = replace(plain, times=np.cumsum(steps).astype(np.int64))
+    log = dataset.everything()
+    made = windows(log, history_length=history_length, target_length=target_length)
+    shortest = []
+    for batch in made.epoch(0):
+        for event, query, _, before, earlier in targets(batch):
+            start = int(dataset.offsets[query])
+            own = dataset.times[start:event] == dataset.times[event]
+            history = dataset.items[start:event][~own].tolist()
+            assert earlier + before == history
+            shortest.append(len(before) - min(history_length, len(history)))
+    assert min(shortest) >= 0

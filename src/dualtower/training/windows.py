@@ -104,7 +104,7 @@ class Windows:
         queries = self._queries[windows]
         start, end = self._start[windows], self._end[windows]
         log_start = dataset.offsets[queries]
-        begin = np.maximum(log_start, start - self._history_length)
+        begin = self._begin(log_start, start)
         events = take_ranges(dataset.items, begin, end)
         lengths = events.lengths()
         items = np.zeros((len(windows), int(lengths.max())), dtype=np.int64)
@@ -124,6 +124,20 @@ class Windows:
             query_features={n: c.take(queries) for n, c in dataset.query_features.items()},
             context={n: c.take(event) for n, c in dataset.context_features.items()},
         )
+
+    def _begin(
+        self, log_start: npt.NDArray[np.int64], start: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.int64]:
+        """Where each window begins: `history_length` events before its first target.
+
+        Counted from the first event of that target's time, and never between two of one time: what
+        stands before a window is history of all its targets.
+        """
+        if self._times is None:
+            return np.maximum(log_start, start - self._history_length)
+        first = _first_of_its_time(self._times, log_start, start)
+        begin = np.maximum(log_start, first - self._history_length)
+        return _first_of_its_time(self._times, log_start, begin)
 
     def _known(
         self,
@@ -150,3 +164,16 @@ class Windows:
         first_of_its_time = np.maximum.accumulate(np.where(is_first, place, 0))
         known: npt.NDArray[np.int64] = first_of_its_time[offsets[window] + position]
         return known - offsets[window]
+
+
+def _first_of_its_time(
+    times: npt.NDArray[np.int64], low: npt.NDArray[np.int64], position: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """The first event from `low` on that has the time of the one at `position`, by bisection."""
+    low, high, time = low.copy(), position.copy(), times[position]
+    while (low < high).any():
+        middle = (low + high) // 2
+        reached = times[middle] == time
+        high = np.where(reached, middle, high)
+        low = np.where(reached, low, np.minimum(middle + 1, high))
+    return high
