@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from dualtower.data.columns import FeatureColumn, FeatureSpec
-from dualtower.models.features import FeatureEncoder, segment_mean
+from dualtower.models.features import FeatureEncoder, hide_rows, segment_mean
 from dualtower.schema import Feature, FeatureKind
 
 CPU = torch.device("cpu")
@@ -110,3 +110,35 @@ def test_no_rows():
 def test_segment_means_by_hand():
     values = torch.tensor([[1.0], [3.0], [5.0]])
     assert segment_mean(values, torch.tensor([0, 2, 2, 3])).tolist() == [[2], [0], [5]]
+
+
+def test_hidden_values_train_the_unknown_row():
+    torch.manual_seed(0)
+    encoder = FeatureEncoder(SPECS[:2], 2, "sum", id_dropout=0.5)
+    many = np.full(1000, 3, dtype=np.int32)
+    columns = {
+        "colour": column(SPECS[0], many),
+        "tags": column(SPECS[1], many, list(range(1001))),
+    }
+    before = {name: table.weight.clone() for name, table in encoder.tables.items()}
+    hidden = encoder(columns, None, CPU)
+    # Each of the two is the unknown half of the time: a quarter of the rows have both hidden.
+    both = before["0"][0] + before["1"][0]
+    assert (hidden == both).all(1).float().mean().item() == pytest.approx(0.25, abs=0.05)
+    hidden.sum().backward()
+    for name, table in encoder.tables.items():
+        table.update(0.1)
+        moved = torch.nonzero((table.weight != before[name]).any(1)).flatten().tolist()
+        assert moved == [0, 3]
+    encoder.eval()
+    served = encoder(columns, None, CPU)
+    assert torch.equal(served, served[:1].expand(1000, 2)), "nothing is hidden in serving"
+
+
+def test_hiding_by_share():
+    rows = torch.arange(1, 10_001)
+    assert hide_rows(rows, 0.0) is rows
+    torch.manual_seed(0)
+    hidden = hide_rows(rows, 0.3)
+    assert (hidden == 0).float().mean().item() == pytest.approx(0.3, abs=0.02)
+    assert torch.equal(hidden[hidden > 0], rows[hidden > 0])

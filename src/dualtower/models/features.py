@@ -17,14 +17,18 @@ class FeatureEncoder(nn.Module):
     """Embeds the features of one side (query, item or context).
 
     Categorical: a row of a table. Multi-valued: the mean of its rows. Numeric and vector: a linear
-    map. Sequence of items: the mean of the item embeddings.
+    map. Sequence of items: the mean of the item embeddings. In training a share `id_dropout` of what
+    names a row is replaced by the unknown, so that row 0 is trained.
     """
 
-    def __init__(self, specs: tuple[FeatureSpec, ...], dim: int, combine: str) -> None:
+    def __init__(
+        self, specs: tuple[FeatureSpec, ...], dim: int, combine: str, id_dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.specs = specs
         self.dim = dim
         self.combine = combine
+        self.id_dropout = id_dropout
         self.tables = nn.ModuleDict()
         self.linears = nn.ModuleDict()
         # By place, since a column's name (`type`, `a.b`) need not do as a module's.
@@ -68,7 +72,7 @@ class FeatureEncoder(nn.Module):
         spec = self.specs[place]
         values = torch.from_numpy(np.ascontiguousarray(column.values)).to(device)
         if spec.kind == FeatureKind.CATEGORICAL:
-            embedded: Tensor = self.tables[str(place)](values.long())
+            embedded: Tensor = self.tables[str(place)](self._hide(values.long()))
             return embedded
         if spec.kind in (FeatureKind.NUMERIC, FeatureKind.VECTOR):
             mapped: Tensor = self.linears[str(place)](values.reshape(len(column), spec.size))
@@ -77,7 +81,17 @@ class FeatureEncoder(nn.Module):
         offsets = torch.from_numpy(column.offsets).to(device)
         embed = item_embedding if spec.kind == FeatureKind.SEQUENCE else self.tables[str(place)]
         assert embed is not None
-        return segment_mean(embed(values.long()), offsets)
+        return segment_mean(embed(self._hide(values.long())), offsets)
+
+    def _hide(self, rows: Tensor) -> Tensor:
+        return hide_rows(rows, self.id_dropout if self.training else 0.0)
+
+
+def hide_rows(rows: Tensor, share: float) -> Tensor:
+    """Replace a random share of rows by the unknown, row 0."""
+    if share == 0:
+        return rows
+    return rows * (torch.rand(rows.shape, device=rows.device) >= share)
 
 
 def segment_mean(values: Tensor, offsets: Tensor) -> Tensor:

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dualtower.config import ModelConfig
-from dualtower.data.columns import FeatureColumn, FeatureSpace, QueryBatch, Ragged
+from dualtower.data.columns import FeatureColumn, FeatureSpace, FeatureSpec, QueryBatch, Ragged
 from dualtower.errors import ConfigError
 from dualtower.models.augmented import Augmented, Past
-from dualtower.models.features import FeatureEncoder
+from dualtower.models.features import FeatureEncoder, hide_rows
 from dualtower.models.history import HistoryEncoder
 from dualtower.models.table import EmbeddingTable
 from dualtower.models.towers import Tower
@@ -73,10 +73,10 @@ class Network(nn.Module):
         self.item_features = item_features
         dim = config.embedding_dim
         self.item_table = EmbeddingTable(space.item_count, dim) if config.item_id else None
-        self.item_encoder = FeatureEncoder(space.item_features, dim, config.combine)
+        self.item_encoder = self._encoder(space.item_features)
         self.query_table = EmbeddingTable(space.query_count, dim) if config.query_id else None
-        self.query_encoder = FeatureEncoder(space.query_features, dim, config.combine)
-        self.context_encoder = FeatureEncoder(space.context_features, dim, config.combine)
+        self.query_encoder = self._encoder(space.query_features)
+        self.context_encoder = self._encoder(space.context_features)
         sequences = [
             spec.name
             for side in (space.query_features, space.item_features, space.context_features)
@@ -182,9 +182,9 @@ class Network(nn.Module):
             vectors: p_v of that block, without gradient.
         """
         parts = []
-        queries = windows.queries[windows.window]
+        queries = self._hide(windows.queries[windows.window])
         if self.query_table is not None:
-            parts.append(self.query_table(self._hide(queries)))
+            parts.append(self.query_table(queries))
         features = self.query_encoder(windows.query_features, self.item_table, self.device)
         if features is not None:
             parts.append(features[windows.window])
@@ -270,12 +270,14 @@ class Network(nn.Module):
 
     def _hide(self, rows: Tensor) -> Tensor:
         """In training, replace a random share of rows by the unknown."""
-        if not self._hides:
-            return rows
-        return rows * (torch.rand(rows.shape, device=rows.device) >= self.config.id_dropout)
+        return hide_rows(rows, self.config.id_dropout if self.training else 0.0)
 
     def _to(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+    def _encoder(self, specs: tuple[FeatureSpec, ...]) -> FeatureEncoder:
+        config = self.config
+        return FeatureEncoder(specs, config.embedding_dim, config.combine, config.id_dropout)
 
     def _tower(self, input_dim: int) -> Tower:
         return Tower(
