@@ -29,7 +29,12 @@ def quickstart(
         print_json(done.to_dict())
         return
     print_standing(done.standing, "Products new to a household, bought in the last two weeks")
-    print_table("Ten for some households", done.examples.columns, done.examples.iter_rows())
+    print_table(
+        "Ten products for some households",
+        done.examples.columns,
+        done.examples.iter_rows(),
+        left=4,
+    )
     typer.echo(f"Report: {folder / 'report.html'}")
     household = done.examples["household"][0]
     typer.echo(f"Try:    dualtower recommend {folder / 'bundle'} --query {household} -n 10")

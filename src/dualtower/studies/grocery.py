@@ -55,9 +55,10 @@ validation_days = 14
 [model]
 name = "dat"
 preset = "recommended"
+history_length = 200   # a basket holds dozens of products: fifty would be the last two or three
 
 [training]
-epochs = 4
+epochs = 2
 batch_size = 2048
 
 [evaluation]

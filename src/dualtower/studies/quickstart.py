@@ -111,7 +111,7 @@ def _examples(bundle: Bundle, ranking: Ranking, test: Log) -> pl.DataFrame:
 
     The households are evenly spaced among those measured: none is picked by hand.
     """
-    rows = ranking.queries[:: len(ranking.queries) // _HOUSEHOLDS][:_HOUSEHOLDS]
+    rows = ranking.queries[:: max(1, len(ranking.queries) // _HOUSEHOLDS)][:_HOUSEHOLDS]
     dataset = test.dataset
     targets = test.targets(rows)
     bought = pl.DataFrame(
@@ -124,17 +124,21 @@ def _examples(bundle: Bundle, ranking: Ranking, test: Log) -> pl.DataFrame:
     keys = ["household_id", "product_id"]
     return (
         bundle.recommend(dataset.query_vocabulary.decode(rows), n=_EXAMPLES)
-        .join(product_names(find_tables()["products"]), on="product_id", how="left")
+        .join(
+            product_names(find_tables()["products"]),
+            on="product_id",
+            how="left",
+            maintain_order="left",
+        )
         .join(bought, on=keys, how="left", maintain_order="left")
         .select(
-            pl.col("household_id").alias("household"),
-            "rank",
+            pl.col("household_id").cast(pl.String).alias("household"),
+            pl.col("rank").cast(pl.String),
             "product",
             "department",
             "score",
             pl.when("bought").then(pl.lit("yes")).otherwise(pl.lit("")).alias("bought it then"),
         )
-        .sort("household", "rank", maintain_order=True)
     )
 
 
