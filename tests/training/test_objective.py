@@ -389,6 +389,11 @@ def test_training_and_serving_give_the_same_query_vectors(model: dict[str, Any])
             {"examples": "pairs"},
             ['examples = "pairs"', 'augmented = "learned"'],
         ),
+        (
+            {"history": False, "augmented_query": False, "query_id": True},
+            {"examples": "pairs"},
+            ['examples = "pairs"', 'augmented = "leave_out"'],
+        ),
         ({}, {"loss": "binary_cross_entropy", "negatives": "mixed"}, ["binary_cross", '"mixed"']),
         (
             {},

@@ -205,3 +205,13 @@ def test_a_basket_of_any_length_is_no_part_of_its_own_history(
             assert earlier + before == history
             shortest.append(len(before) - min(history_length, len(history)))
     assert min(shortest) >= 0
+
+
+def test_what_is_not_read_is_not_gathered():
+    log = random_dataset().everything()
+    kept, spared = windows(log).epoch(0), windows(log, read_earlier=False).epoch(0)
+    for one, other in zip(kept, spared, strict=True):
+        assert len(other.earlier.values) == 0
+        assert len(other.earlier) == len(other.queries)
+        assert one.items.tolist() == other.items.tolist()
+        assert one.known.tolist() == other.known.tolist()

@@ -17,8 +17,8 @@ class FeatureEncoder(nn.Module):
     """Embeds the features of one side (query, item or context).
 
     Categorical: a row of a table. Multi-valued: the mean of its rows. Numeric and vector: a linear
-    map. Sequence of items: the mean of the item embeddings. In training a share `id_dropout` of what
-    names a row is replaced by the unknown, so that row 0 is trained.
+    map. Sequence of items: the mean of the item embeddings. In training a share `id_dropout` of
+    the values that name a row is replaced by the unknown, so that row 0 is trained.
     """
 
     def __init__(

@@ -263,6 +263,7 @@ def _examples(model: TwoTower, log: Log, config: TrainingConfig) -> Windows | Pa
         folds=1 if augmented is None else augmented.folds,
         seed=sub_seed(config.seed, FOLDS),
         same_time_history=config.same_time_history,
+        read_earlier=model.network.reads_past,
     )
 
 

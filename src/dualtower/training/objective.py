@@ -264,6 +264,12 @@ def check(config: TrainingConfig, network: Network) -> None:
             'training: examples = "pairs" gives no history, but the model reads it; set '
             'history = false and augmented = "learned" or "none", or examples = "windows"'
         )
+    if config.examples == "pairs" and network.augmented is not None and network.augmented.folds > 1:
+        raise ConfigError(
+            'training: examples = "pairs" mixes all queries in a batch, so that '
+            'augmented = "leave_out" would have nothing left; set augmented = "learned" or "none", '
+            'or examples = "windows"'
+        )
     if config.loss == "binary_cross_entropy" and config.negatives in ("in_batch", "mixed"):
         raise ConfigError(
             f'training: loss = "binary_cross_entropy" with negatives = "{config.negatives}" has no '

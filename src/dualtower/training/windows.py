@@ -19,7 +19,8 @@ class Batch:
     items: npt.NDArray[np.int64]
     """Item rows of the window's events, oldest first, 0 behind the last, `[windows, length]`."""
     earlier: Ragged
-    """Item rows of the query's events before the window, oldest first, per window."""
+    """Item rows of the query's events before the window, oldest first, per window; none where the
+    model does not read them."""
     window: npt.NDArray[np.int64]
     """The window of each target, `[targets]`."""
     known: npt.NDArray[np.int64]
@@ -56,12 +57,27 @@ class Windows:
         folds: int,
         seed: int,
         same_time_history: bool = False,
+        read_earlier: bool = True,
     ) -> None:
+        """Cut the windows.
+
+        Args:
+            log: the view whose events are the targets.
+            history_length: how many events before its first target a window holds.
+            target_length: how many targets it holds.
+            batch_size: about so many targets make a batch.
+            folds: how many folds the queries are dealt into.
+            seed: decides each query's fold.
+            same_time_history: whether events of one time may be one another's history.
+            read_earlier: whether batches hold the events before each window; a model that does
+                not read them is spared a read of the whole past for every window.
+        """
         self._log = log
         self._times = None if same_time_history else log.dataset.times
         self._history_length = history_length
         self._batch_size = batch_size
         self._folds = folds
+        self._read_earlier = read_earlier
         queries = log.queries()
         pieces = -(-(log.end[queries] - log.start[queries]) // target_length)
         self._queries = np.repeat(queries, pieces)
@@ -116,7 +132,7 @@ class Windows:
         return Batch(
             queries=queries,
             items=items,
-            earlier=take_ranges(dataset.items, log_start, begin),
+            earlier=take_ranges(dataset.items, log_start if self._read_earlier else begin, begin),
             window=window,
             known=self._known(window, position, begin, events.offsets),
             targets=items[window, position],
