@@ -144,8 +144,6 @@ class TrainingConfig(Settings):
     """Subtract the log of each candidate's inclusion probability from its logit (softmax only)."""
     temperature: float = Field(default=0.1, gt=0)
     """Cosine scores are divided by it before the loss."""
-    optimizer: Literal["adam"] = "adam"
-    """Adam on the towers; on tables, Adam on the rows that a batch names."""
     learning_rate: float = Field(default=0.006, gt=0)
     """Peak learning rate of the towers."""
     table_learning_rate: float = Field(default=0.06, gt=0)
@@ -167,8 +165,6 @@ class TrainingConfig(Settings):
     """CPU threads; None leaves PyTorch's choice."""
     device: str = "auto"
     """cpu, cuda, or auto."""
-    bfloat16: bool = False
-    """Products of the towers and the scores in bfloat16, where the processor has it."""
     checkpoint: str | None = None
     """Folder for a checkpoint after each epoch; a run that finds one there goes on from it."""
     tensorboard: str | None = None

@@ -51,7 +51,6 @@ class HistoryEncoder(nn.Module):
         half_lives = np.geomspace(1.0, length / 2, pools) if pools > 1 else np.array([length / 4])
         lags = np.arange(length)
         start = 0.5 ** (lags[None, :] / half_lives[:, None])
-        start /= start.sum(axis=1, keepdims=True)
         self.weights = nn.Parameter(torch.tensor(start, dtype=torch.float32))
 
     def output_dim(self, embedding_dim: int) -> int:
