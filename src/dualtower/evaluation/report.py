@@ -262,7 +262,8 @@ def _data_uri(svg: str) -> str:
 
 def _frame_table(frame: pl.DataFrame) -> str:
     rows = [[escape(_plain(value)) for value in row] for row in frame.iter_rows()]
-    return _table([escape(name) for name in frame.columns], rows)
+    words = [place for place, kind in enumerate(frame.dtypes) if kind == pl.String]
+    return _table([escape(name) for name in frame.columns], rows, words=words)
 
 
 def _plain(value: Any) -> str:
@@ -271,10 +272,16 @@ def _plain(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _table(headings: list[str], rows: list[list[str]]) -> str:
-    head = "".join(f"<th>{heading}</th>" for heading in headings)
-    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    top = f"<thead><tr>{head}</tr></thead>" if headings else ""
+def _table(headings: list[str], rows: list[list[str]], *, words: Sequence[int] = ()) -> str:
+    """A table; the columns at the places `words` hold text, the others but the first numbers."""
+
+    def line(tag: str, cells: list[str]) -> str:
+        kinds = [' class="words"' if place in words else "" for place in range(len(cells))]
+        parts = (f"<{tag}{kind}>{cell}</{tag}>" for kind, cell in zip(kinds, cells, strict=True))
+        return f"<tr>{''.join(parts)}</tr>"
+
+    body = "".join(line("td", row) for row in rows)
+    top = f"<thead>{line('th', headings)}</thead>" if headings else ""
     return f'<div class="scroll"><table>{top}<tbody>{body}</tbody></table></div>'
 
 

@@ -18,6 +18,7 @@ section { margin-top: 1.2rem; padding: 1.2rem 1.4rem; background: var(--card);
 table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .4rem .5rem; text-align: right; vertical-align: top; white-space: nowrap; }
 th:first-child, td:first-child { padding-left: 0; text-align: left; }
+th.words, td.words { text-align: left; }
 th { color: var(--quiet); font-size: .85rem; font-weight: 600; }
 td { border-top: 1px solid var(--line); }
 tbody:first-child tr:first-child td { border-top: 0; }
