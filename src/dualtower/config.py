@@ -103,7 +103,7 @@ class ModelConfig(Settings):
     lambda_ca: float = Field(default=0.0, ge=0)
     """Weight of the category alignment loss in Eq. 5; 0 switches CAL off."""
     embedding_dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Dropout on the towers' embedded inputs."""
+    """Dropout on the embeddings of ids and features, before history pools them."""
     layer_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout between the towers' layers."""
     id_dropout: float = Field(default=0.01, ge=0, lt=1)

@@ -21,8 +21,19 @@ SIDE = 8
 SETTINGS: dict[str, dict[str, Any]] = {
     "item_knn": {"shrinkage": 0.0},
     "ease": {"regularization": 1.0},
-    "dat": {"embedding_dim": 8, "output_dim": 8, "augmented_dim": 8, "hidden_dims": (16,)},
-    "two_tower": {"embedding_dim": 8, "output_dim": 8, "hidden_dims": (16,)},
+    "dat": {
+        "embedding_dim": 8,
+        "output_dim": 8,
+        "augmented_dim": 8,
+        "hidden_dims": (16,),
+        "embedding_dropout": 0.0,
+    },
+    "two_tower": {
+        "embedding_dim": 8,
+        "output_dim": 8,
+        "hidden_dims": (16,),
+        "embedding_dropout": 0.0,
+    },
 }
 """Settings that suit so small a log, where the defaults do not."""
 TRAINING = TrainingConfig.of(epochs=12, batch_size=16, negative_count=16, device="cpu")

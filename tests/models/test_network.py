@@ -85,9 +85,8 @@ def test_hidden_ids_train_the_unknown_rows():
 
 def test_a_query_without_id_and_a_u_loses_both_together():
     """As a new query does: its embedding and its a_u are hidden by one draw."""
-    made = network(
-        logs(), history=False, query_id=True, augmented="learned", id_dropout=0.5
-    ).train()
+    settings = {"history": False, "query_id": True, "augmented": "learned"}
+    made = network(logs(), **settings, id_dropout=0.5, embedding_dropout=0.0).train()
     augmented = made.augmented
     assert isinstance(augmented, Learned)
     assert made.query_table is not None
@@ -107,3 +106,14 @@ def test_a_query_without_id_and_a_u_loses_both_together():
     ids, learned = made.query_table.weight, augmented.queries.weight
     whole = {tuple(torch.cat([ids[row], learned[row]]).tolist()) for row in (0, 2)}
     assert set(map(tuple, fed[0].tolist())) == whole
+
+
+def test_dropout_is_on_embeddings_in_training_and_on_nothing_else():
+    made = network(logs(), embedding_dropout=0.5)
+    embedded = torch.ones(400, 5)
+    made.train()
+    dropped = made.drop(embedded)
+    assert set(dropped.unique().tolist()) == {0, 2}
+    assert abs((dropped == 0).double().mean().item() - 0.5) < 0.06
+    made.eval()
+    assert torch.equal(made.drop(embedded), embedded)

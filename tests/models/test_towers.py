@@ -15,7 +15,6 @@ def tower(*, last_relu: bool, linear_path: bool) -> Tower:
         2,
         last_relu=last_relu,
         linear_path=linear_path,
-        embedding_dropout=0.0,
         layer_dropout=0.0,
     )
     with torch.no_grad():
@@ -68,7 +67,6 @@ def test_dropout_only_in_training():
         8,
         last_relu=False,
         linear_path=True,
-        embedding_dropout=0.5,
         layer_dropout=0.5,
     )
     inputs = torch.ones(3, 64)
@@ -81,7 +79,7 @@ def test_dropout_only_in_training():
 
 def test_dropout_between_layers_leaves_the_last_layer_alone():
     torch.manual_seed(0)
-    settings = {"last_relu": False, "linear_path": False, "embedding_dropout": 0.0}
+    settings = {"last_relu": False, "linear_path": False}
     made = Tower(6, (5, 4), 3, layer_dropout=0.9, **settings)
     inputs = torch.randn(200, 6)
     vectors = made(inputs)

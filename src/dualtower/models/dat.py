@@ -6,9 +6,9 @@ from dualtower.data.columns import FeatureSpace
 from dualtower.models.augmented import Augmented, Learned, LeaveOut
 from dualtower.models.two_tower import TwoTower
 
-FOLDS = 4
+FOLDS = 8
 """Training batches hold queries of one of so many folds; a_v leaves the batch's own fold out."""
-FADE = 0.3
+FADE = 0.6
 """Between epochs the sums behind a_v shrink to this share."""
 
 

@@ -159,6 +159,10 @@ class Network(nn.Module):
             return parts[0]
         return parts[0] + parts[1] if self.config.combine == "sum" else torch.cat(parts, dim=1)
 
+    def drop(self, embedded: Tensor) -> Tensor:
+        """Dropout on embeddings, in training only; augmented vectors are not embeddings."""
+        return functional.dropout(embedded, self.config.embedding_dropout, self.training)
+
     def encode_item(self, items: Tensor, inputs: Tensor, fold: int | None = None) -> Encoded:
         """p_v of item rows, each named once.
 
@@ -184,13 +188,13 @@ class Network(nn.Module):
         parts = []
         queries = self._hide(windows.queries[windows.window])
         if self.query_table is not None:
-            parts.append(self.query_table(queries))
+            parts.append(self.drop(self.query_table(queries)))
         features = self.query_encoder(windows.query_features, self.item_table, self.device)
         if features is not None:
-            parts.append(features[windows.window])
+            parts.append(self.drop(features)[windows.window])
         context = self.context_encoder(windows.context, self.item_table, self.device)
         if context is not None:
-            parts.append(context)
+            parts.append(self.drop(context))
         if self.history is not None:
             embedded = functional.embedding(windows.events, inputs) * windows.present[..., None]
             parts.append(self.history(embedded, windows.window, windows.known))
@@ -286,6 +290,5 @@ class Network(nn.Module):
             self.config.output_dim,
             last_relu=self.config.last_relu,
             linear_path=self.config.linear_path,
-            embedding_dropout=self.config.embedding_dropout,
             layer_dropout=self.config.layer_dropout,
         )

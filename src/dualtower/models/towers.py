@@ -23,7 +23,6 @@ class Tower(nn.Module):
         *,
         last_relu: bool,
         linear_path: bool,
-        embedding_dropout: float,
         layer_dropout: float,
     ) -> None:
         super().__init__()
@@ -31,7 +30,6 @@ class Tower(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(dims))
         self.path = nn.Linear(input_dim, output_dim, bias=False) if linear_path else None
         self.last_relu = last_relu
-        self.embedding_dropout = embedding_dropout
         self.layer_dropout = layer_dropout
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -39,7 +37,6 @@ class Tower(nn.Module):
 
         A row whose last layer is all zero stays zero.
         """
-        inputs = functional.dropout(inputs, self.embedding_dropout, self.training)
         if self.training and self.layer_dropout > 0:
             hidden = self._with_dropout(inputs)
         else:

@@ -64,11 +64,12 @@ class Objective:
         """The loss of a batch, a scalar, and its targets' p_u without gradient."""
         network, model = self._network, self._network.config
         block = self._items(batch)
-        inputs = network.item_inputs(block.items)
+        embedded = network.item_inputs(block.items)
+        inputs = network.drop(embedded)
         count = block.candidate_count
         item = network.encode_item(block.items[:count], inputs[:count], batch.fold)
         query = network.encode_query(
-            self._windows(batch, block), inputs, self._past_vectors(batch, block, inputs)
+            self._windows(batch, block), inputs, self._past_vectors(batch, block, embedded)
         )
         loss = self._retrieval_loss(batch, block, query.vectors, item.vectors)
         if isinstance(network.augmented, Learned):
