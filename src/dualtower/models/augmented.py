@@ -25,7 +25,7 @@ class Past:
     known: Tensor
     """How many of its window's events the target may see, `[targets]`."""
     vectors: Tensor | None
-    """p_v of the windows' events, without gradient, zero behind the end,
+    """p_v of the windows' events, zero behind the end,
     `[windows, length, output_dim]`; None where the form does not read them."""
     earlier_sum: Tensor | None
     """Sum of p_v over the query's events before the window, `[windows, output_dim]`."""

@@ -183,7 +183,7 @@ class Network(nn.Module):
         Args:
             windows: the targets and their queries' past.
             inputs: item embeddings of the item block that `windows.events` points into.
-            vectors: p_v of that block, without gradient.
+            vectors: p_v of that block.
         """
         parts = []
         queries = self._hide(windows.queries[windows.window])

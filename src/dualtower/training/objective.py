@@ -64,18 +64,14 @@ class Objective:
         """The loss of a batch, a scalar, and its targets' p_u without gradient."""
         network, model = self._network, self._network.config
         block = self._items(batch)
-        embedded = network.item_inputs(block.items)
-        inputs = network.drop(embedded)
-        count = block.candidate_count
-        item = network.encode_item(block.items[:count], inputs[:count], batch.fold)
-        query = network.encode_query(
-            self._windows(batch, block), inputs, self._past_vectors(batch, block, embedded)
-        )
+        inputs = network.drop(network.item_inputs(block.items))
+        item, vectors = self._encode_items(batch, block, inputs)
+        query = network.encode_query(self._windows(batch, block), inputs, vectors)
         loss = self._retrieval_loss(batch, block, query.vectors, item.vectors)
         if isinstance(network.augmented, Learned):
             loss = loss + self._mimic(block, query, item)
         if model.lambda_ca:
-            categories = self._categories[block.items[:count]]
+            categories = self._categories[block.items[: block.candidate_count]]
             known = categories > 0
             loss = loss + model.lambda_ca * category_alignment(
                 item.vectors[known], categories[known].long()
@@ -141,17 +137,23 @@ class Objective:
         rows, places = torch.unique(items, return_inverse=True)
         return rows, places
 
-    def _past_vectors(self, batch: Batch, block: ItemBlock, inputs: Tensor) -> Tensor:
-        """p_v of the block's items as a_u reads it: no gradient, no dropout, own fold left out."""
-        network = self._network
+    def _encode_items(
+        self, batch: Batch, block: ItemBlock, inputs: Tensor
+    ) -> tuple[Encoded, Tensor]:
+        """The candidates as the item tower gives them, and the p_v that a_u reads.
+
+        The mimic loss stops the gradient into p, the retrieval loss does not: as a learned a_u is
+        trained through its tower's input, a closed-form one passes that gradient on to the p_v
+        that it is the mean of. Without it a_u alone learns little (docs/model.md).
+        """
+        network, count = self._network, block.candidate_count
         if not network.reads_past:
-            return inputs.new_zeros(len(block.items), network.config.output_dim)
-        with torch.no_grad():
-            network.item_tower.eval()
-            vectors = network.encode_item(block.items, inputs.detach(), batch.fold).vectors
-            network.item_tower.train()
-            network.cached_vectors[block.items] = vectors
-        return vectors
+            item = network.encode_item(block.items[:count], inputs[:count], batch.fold)
+            return item, inputs.new_zeros(len(block.items), network.config.output_dim)
+        whole = network.encode_item(block.items, inputs, batch.fold)
+        network.cached_vectors[block.items] = whole.vectors.detach()
+        augmented = None if whole.augmented is None else whole.augmented[:count]
+        return Encoded(whole.vectors[:count], augmented), whole.vectors
 
     def _windows(self, batch: Batch, block: ItemBlock) -> QueryWindows:
         return self._windows_at(batch, block.events)
