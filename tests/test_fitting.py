@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 
 import dualtower as dt
-from dualtower.config import TrainingConfig
+from dualtower.config import EvaluationConfig, TrainingConfig
 from dualtower.data.columns import QueryBatch
 from dualtower.data.dataset import Log, Split
 from dualtower.errors import ConfigError, DataError
 from dualtower.evaluation.evaluate import evaluate
 from dualtower.models.base import Model
 from dualtower.models.popularity import Popularity
+from tests.helpers import leave_last_out_by_hand, tiny_dataset
 from tests.training.runs import WINDOWS_LEAVE_OUT, dat, loop, small_split
 
 
@@ -67,6 +68,26 @@ def test_what_is_no_metric_is_named_with_what_is(split: Split, name: str):
             training=loop(validation_metric=name),
             progress=False,
         )
+
+
+def test_repeats_count_in_validation_where_seen_items_are_kept():
+    """Every validation target is in its history: all would be dropped by default."""
+    split = leave_last_out_by_hand(tiny_dataset([[1, 2, 3, 1, 2], [2, 3, 1, 3, 1]]))
+    settings = loop(batch_size=4, negative_count=2, epochs=1)
+    with pytest.raises(DataError, match=r"no query has a target to rank.*exclude_seen = false"):
+        dt.fit(dat(), split.train, validation=split.validation, training=settings, progress=False)
+    kept = EvaluationConfig(exclude_seen=False)
+    model = dt.fit(
+        dat(),
+        split.train,
+        validation=split.validation,
+        training=settings,
+        evaluation=kept,
+        progress=False,
+    )
+    assert model.record is not None
+    found = evaluate(model, split.validation, config=kept, progress=False)
+    assert model.record.epochs[0].metric == pytest.approx(found.metrics["mrr"])
 
 
 def test_an_empty_validation_is_none(split: Split):

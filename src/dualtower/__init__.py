@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from dualtower.config import EvaluationConfig as EvaluationConfig
     from dualtower.config import ModelConfig as ModelConfig
     from dualtower.config import RunConfig as RunConfig
     from dualtower.config import TrainingConfig as TrainingConfig
@@ -48,6 +49,7 @@ _MODULE_OF = {
     "DualtowerError": "errors",
     "EASE": "models.ease",
     "Evaluation": "evaluation.evaluate",
+    "EvaluationConfig": "config",
     "Feature": "schema",
     "FeatureKind": "schema",
     "ItemKNN": "models.item_knn",

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from dualtower.config import TrainingConfig
+from dualtower.config import EvaluationConfig, TrainingConfig
 from dualtower.data.dataset import Log
 from dualtower.errors import ConfigError, DataError
 from dualtower.evaluation.evaluate import validation_metric
@@ -22,6 +22,7 @@ def fit(
     *,
     validation: Log | None = None,
     training: TrainingConfig | None = None,
+    evaluation: EvaluationConfig | None = None,
     progress: bool = True,
 ) -> M:
     """Fit `model` on the target events of `log` and return it.
@@ -34,6 +35,8 @@ def fit(
         log: the training view of a dataset.
         validation: a view of the same dataset whose targets are ranked after each epoch.
         training: the loop's settings; None takes those of the model's preset.
+        evaluation: whether items of the history are left out of the validation's rankings, as they
+            will be in `evaluate`; the defaults apply without it.
         progress: show bars.
 
     Raises:
@@ -50,12 +53,14 @@ def fit(
     config = training or TrainingConfig.of(model.config.preset)
     validate = None
     if validation is not None and validation.event_count > 0:
-        validate = _validator(validation, config)
+        validate = _validator(validation, config, evaluation)
     train(model, log, config, validate=validate, progress=progress)
     return model
 
 
-def _validator(validation: Log, config: TrainingConfig) -> Callable[[TwoTower], float]:
+def _validator(
+    validation: Log, config: TrainingConfig, evaluation: EvaluationConfig | None
+) -> Callable[[TwoTower], float]:
     """Rank a fixed random choice of the validation queries and give the watched metric."""
     name = config.validation_metric
     parse_metric(name)
@@ -63,6 +68,8 @@ def _validator(validation: Log, config: TrainingConfig) -> Callable[[TwoTower], 
 
     def validate(model: TwoTower) -> float:
         queries = config.validation_queries
-        return validation_metric(model, validation, name, queries=queries, seed=seed)
+        return validation_metric(
+            model, validation, name, config=evaluation, queries=queries, seed=seed
+        )
 
     return validate

@@ -138,7 +138,13 @@ def fit_model(
     towers = model_settings(config.model, name)
     validation = parts.validation if fitted_on == "train" else None
     model = DAT(towers) if towers.name == "dat" else TwoTower(towers)
-    return fit(model, log, validation=validation, training=config.training)
+    return fit(
+        model,
+        log,
+        validation=validation,
+        training=config.training,
+        evaluation=config.evaluation,
+    )
 
 
 def fit_bundle(config: RunConfig, fitted_on: str, say: Callable[[str], None]) -> Fitted:
