@@ -60,6 +60,9 @@ history_length = 200   # a basket holds dozens of products: fifty would be the l
 [training]
 epochs = 2
 batch_size = 2048
+temperature = 0.2      # chosen on the validation days, as are the rates below
+learning_rate = 0.003
+table_learning_rate = 0.02
 
 [evaluation]
 baselines = ["popularity", "item_knn", "two_tower"]
