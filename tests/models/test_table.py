@@ -90,10 +90,6 @@ def test_a_forward_without_part_in_the_loss_is_forgotten() -> None:
     table(torch.tensor([1])).sum().backward()
     table.update(0.1)
     assert torch.equal(table.weight[4], before[4])
-    table(torch.tensor([2])).sum().backward()
-    table.forget()
-    table.update(0.1)
-    assert torch.equal(table.weight[2], before[2])
 
 
 def test_values_are_the_rows_in_any_shape() -> None:

@@ -5,10 +5,8 @@ import torch
 
 from dualtower.errors import ConfigError
 from dualtower.training.negatives import (
-    accidental_hits,
     log_inclusion_in_batch,
     log_inclusion_mixed,
-    log_inclusion_uniform,
     uniform_per_positive,
     uniform_pool,
 )
@@ -72,14 +70,8 @@ def test_a_corpus_too_small_is_refused() -> None:
         uniform_per_positive(CORPUS[:1], torch.tensor([2]), 3, seeded())
 
 
-def test_accidental_hits_by_hand() -> None:
-    hits = accidental_hits(torch.tensor([3, 2, 3]), torch.tensor([3, 5]))
-    assert hits.tolist() == [[True, False, True], [False, False, False]]
-
-
 def test_inclusion_by_hand() -> None:
     half = torch.tensor([0.5], dtype=torch.float64)
-    assert log_inclusion_uniform(2, 3) == pytest.approx(math.log(7 / 8))
     assert log_inclusion_in_batch(half, 2).item() == pytest.approx(math.log(3 / 4))
     assert log_inclusion_mixed(half, 2, 2, 3).item() == pytest.approx(math.log(1 - 1 / 32))
 
@@ -87,19 +79,17 @@ def test_inclusion_by_hand() -> None:
 def test_inclusion_is_exact_for_small_shares() -> None:
     # 1 - (1 - p)^n for tiny p is n · p - n (n - 1) / 2 · p²; the plain formula loses digits.
     expected = math.log(1000 * 1e-12 - 1000 * 999 / 2 * 1e-24)
-    assert log_inclusion_uniform(10**12, 1000) == pytest.approx(expected, rel=1e-12)
     share = torch.tensor([1e-12], dtype=torch.float64)
     assert log_inclusion_in_batch(share, 1000).item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_inclusion_at_the_edges() -> None:
-    assert log_inclusion_uniform(1, 5) == 0.0
     shares = torch.tensor([0.0, 1.0])
     assert log_inclusion_in_batch(shares, 8).tolist() == [-math.inf, 0.0]
     assert log_inclusion_mixed(shares, 8, 1, 5).tolist() == [0.0, 0.0]
     uniform_only = log_inclusion_mixed(shares, 8, 100, 5)
     assert uniform_only.dtype == torch.float32
-    assert uniform_only[0].item() == pytest.approx(log_inclusion_uniform(100, 5), rel=1e-6)
+    assert uniform_only[0].item() == pytest.approx(math.log(1 - 0.99**5), rel=1e-6)
 
 
 def test_inclusion_by_simulation() -> None:
@@ -109,11 +99,9 @@ def test_inclusion_by_simulation() -> None:
     targets = torch.multinomial(share, trials * batch, replacement=True, generator=generator)
     uniform = uniform_pool(torch.arange(5), trials * pool, generator).view(trials, pool)
     in_batch = _share_of_rows_with_each(targets.view(trials, batch))
-    in_pool = _share_of_rows_with_each(uniform)
     mixed = _share_of_rows_with_each(torch.cat([targets.view(trials, batch), uniform], dim=1))
     # Standard deviation of a share: at most sqrt(.25 / 40,000) = .0025.
     assert (in_batch - log_inclusion_in_batch(share, batch).exp()).abs().max() < 0.01
-    assert (in_pool - math.exp(log_inclusion_uniform(5, pool))).abs().max() < 0.01
     assert (mixed - log_inclusion_mixed(share, batch, 5, pool).exp()).abs().max() < 0.01
 
 

@@ -168,10 +168,6 @@ class EmbeddingTable(nn.Module):
         _write_rows(self._moments, rows, moments)
         _write_rows(self.weight, rows, value)
 
-    def forget(self) -> None:
-        """Drop what was read since the last `update`, as after a loss that is not used."""
-        self._read.clear()
-
     def optimizer_state(self) -> dict[str, Tensor]:
         """`moments` `[rows, 2 · dim]` and `steps` `[rows]` int32; empty before the first update.
 

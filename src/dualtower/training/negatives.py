@@ -11,7 +11,7 @@ from dualtower.errors import ConfigError
 def uniform_pool(corpus: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """Draw `count` items uniformly with replacement, as one pool for a whole batch.
 
-    Positives of the batch may be among them: mask with `accidental_hits`.
+    Positives of the batch may be among them; the objective leaves them out.
 
     Args:
         corpus: item rows that may be recommended, `[M]` int64.
@@ -63,32 +63,6 @@ def uniform_per_positive(
     drawn %= (size - present.long()).unsqueeze(1)
     drawn += present.unsqueeze(1) & (drawn >= place.unsqueeze(1))
     return corpus[drawn]
-
-
-def accidental_hits(candidates: Tensor, positive: Tensor) -> Tensor:
-    """Where a candidate of the batch is the row's own positive.
-
-    Args:
-        candidates: item rows, `[candidates]`.
-        positive: item row of each positive, `[batch]`.
-
-    Returns:
-        `[batch, candidates]` bool, as `sampled_softmax` takes for `excluded`; it holds the
-        positive's own column too, which the loss keeps.
-    """
-    return candidates.unsqueeze(0) == positive.unsqueeze(1)
-
-
-def log_inclusion_uniform(corpus_size: int, count: int) -> float:
-    """Log probability that an item of the corpus is in a uniform pool: log(1 - (1 - 1/M)^count).
-
-    Args:
-        corpus_size: M, at least 1.
-        count: size of the pool, drawn with replacement, at least 1.
-    """
-    if corpus_size == 1:
-        return 0.0
-    return math.log(-math.expm1(count * math.log1p(-1 / corpus_size)))
 
 
 def log_inclusion_in_batch(share: Tensor, batch_size: int) -> Tensor:
