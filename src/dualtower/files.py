@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dualtower.errors import BundleError
+from dualtower.errors import BundleError, ConfigError
 
 MANIFEST = "manifest.json"
+_GUARD = f"{MANIFEST}.sha256"
 
 
 @contextmanager
@@ -46,10 +47,15 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
 
     An existing folder is moved aside first and deleted last. Between the two renames `path` is
     absent for a moment; `recover_folder` puts the old one back after a kill there.
+
+    Raises:
+        ConfigError: as `check_replaceable`, before anything is written.
+        OSError: the folder cannot be written.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     recover_folder(target)
+    check_replaceable(target)
     beside = Path(tempfile.mkdtemp(prefix=f".{target.name}.new-", dir=target.parent))
     beside.chmod(0o777 & ~_umask())
     try:
@@ -65,6 +71,22 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def check_replaceable(path: str | Path) -> None:
+    """Check that `replacing_folder(path)` would delete nothing but what dualtower itself wrote.
+
+    Raises:
+        ConfigError: `path` is a file, or a folder that holds files and no manifest of ours.
+    """
+    target = Path(path)
+    if target.is_dir() and ((target / _GUARD).is_file() or not any(target.iterdir())):
+        return
+    if target.exists():
+        raise ConfigError(
+            f"{target}: exists and was not written by dualtower; it would be replaced and its "
+            "content lost, so name a new or empty folder"
+        )
 
 
 def recover_folder(path: str | Path) -> None:
@@ -98,10 +120,10 @@ def write_manifest(folder: Path, content: dict[str, Any]) -> None:
     files = {
         file.relative_to(folder).as_posix(): sha256(file)
         for file in sorted(folder.rglob("*"))
-        if file.is_file() and file.name not in (MANIFEST, f"{MANIFEST}.sha256")
+        if file.is_file() and file.name not in (MANIFEST, _GUARD)
     }
     write_json(folder / MANIFEST, {**content, "files": files})
-    (folder / f"{MANIFEST}.sha256").write_text(sha256(folder / MANIFEST) + "\n", encoding="ascii")
+    (folder / _GUARD).write_text(sha256(folder / MANIFEST) + "\n", encoding="ascii")
 
 
 def read_manifest(folder: Path, format_name: str, version: int) -> dict[str, Any]:
@@ -119,7 +141,7 @@ def read_manifest(folder: Path, format_name: str, version: int) -> dict[str, Any
     path = folder / MANIFEST
     if not folder.is_dir():
         raise BundleError(f"{folder}: no such folder; it should hold a {format_name}")
-    guard = folder / f"{MANIFEST}.sha256"
+    guard = folder / _GUARD
     if not path.is_file() or not guard.is_file():
         raise BundleError(f"{folder}: {MANIFEST} or its .sha256 is missing; not a {format_name}")
     if guard.read_bytes() != f"{sha256(path)}\n".encode():

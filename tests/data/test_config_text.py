@@ -46,3 +46,15 @@ def test_every_setting_is_there_and_has_a_remark(tmp_path: Path) -> None:
             assert at, setting
             assert lines[at[0] - 1].startswith(("# ", "[columns]")) or "features" in setting
     assert any('#   {name = "device"},' in line for line in lines)
+
+
+def test_tables_in_a_folder_called_dataset_are_not_replaced_by_it(tmp_path: Path) -> None:
+    tables = tmp_path / "dataset"
+    tables.mkdir()
+    write(tables, "ratings.csv", interactions())
+    output = tmp_path / "dualtower.toml"
+    output.write_text(config_text(discover([tables]), output), encoding="utf-8")
+    config = load_config(output)
+    assert config.data.dataset == str(tmp_path / "dualtower-dataset")
+    prepare(config, progress=False)
+    assert (tables / "ratings.csv").is_file()

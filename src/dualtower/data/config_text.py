@@ -10,9 +10,13 @@ from pydantic import BaseModel
 
 from dualtower.config import RunConfig
 from dualtower.data.discover import Guess
+from dualtower.errors import ConfigError
+from dualtower.files import check_replaceable
 from dualtower.schema import Feature, FeatureKind
 
 _SIDES = ("query_features", "item_features", "context_features")
+_WRITTEN = {("data", "dataset"), ("bundle", "path")}
+"""Settings that name a folder to write."""
 _HEAD = """\
 Written by `dualtower init` from a look at your tables; it runs as it is:
   dualtower fit {name}
@@ -41,12 +45,23 @@ def config_text(guess: Guess, output: Path) -> str:
                 continue
             if name == "data" and setting != "dataset" and value is not None:
                 value = os.path.relpath(Path(value).resolve(), folder)
+            if (name, setting) in _WRITTEN:
+                value = _free_folder(folder, value)
             reason = guess.reasons.get(f"{name}.{setting}")
             meaning = description.description or ""
             lines += _remark(f"{reason}." if reason else meaning)
             written = reason is not None or value != description.get_default()
             lines.append(("" if written else "# ") + f"{setting} = {_toml(value)}")
     return "\n".join(lines) + "\n"
+
+
+def _free_folder(folder: Path, name: str) -> str:
+    """`name`, or another where a folder of that name holds what is not ours to replace."""
+    try:
+        check_replaceable(folder / name)
+    except ConfigError:
+        return _free_folder(folder, f"dualtower-{name}")
+    return name
 
 
 def _feature_lines(guess: Guess, side: str, features: tuple[Feature, ...]) -> list[str]:

@@ -11,6 +11,7 @@ from dualtower.data.dataset import Dataset, Log, Split
 from dualtower.data.prepare import prepare, stale_reason
 from dualtower.data.splits import split
 from dualtower.errors import ConfigError, NotFittedError
+from dualtower.files import check_replaceable
 from dualtower.fitting import fit
 from dualtower.models.base import Model
 from dualtower.models.dat import DAT
@@ -152,10 +153,11 @@ def fit_bundle(config: RunConfig, fitted_on: str, say: Callable[[str], None]) ->
 
     Raises:
         DataError: a table is not as it should be, or the split leaves nothing to train on.
-        ConfigError: `fitted_on` is not valid.
+        ConfigError: `fitted_on` is not valid, or the bundle's folder holds other files.
     """
     if fitted_on not in FITTED_ON:
         raise ConfigError(f"--on: {fitted_on!r} given; it must be one of {', '.join(FITTED_ON)}")
+    check_replaceable(config.bundle.path)
     dataset = load_or_prepare(config, say)
     parts = split(dataset, config.split)
     log = training_log(dataset, parts, fitted_on)
