@@ -57,15 +57,18 @@ def print_json(value: Any) -> None:
 def print_table(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, left: int = 1
 ) -> None:
-    """Print a table on standard output; the first `left` columns are text, the others numbers."""
+    """Print a table on standard output; the first `left` columns are text, the others numbers.
+
+    Text stands as it is: an id that is a number gets no separators, brackets are no markup.
+    """
     table = Table(title=title, title_justify="left", title_style="bold")
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number < left else "right", overflow="fold")
     for row in rows:
-        table.add_row(*[_cell(value) for value in row])
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_PIPED_WIDTH)
+        cells = (_text(value) if place < left else _cell(value) for place, value in enumerate(row))
+        table.add_row(*cells)
+    width = None if Console().is_terminal else _PIPED_WIDTH
+    console = Console(width=width, markup=False, emoji=False, highlight=False)
     console.print(table)
 
 
@@ -86,16 +89,18 @@ def print_standing(found: "Standing", title: str) -> None:
         typer.echo(f"- {difference.verdict}")
 
 
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
 def _cell(value: Any) -> str:
-    if value is None:
-        return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:.4f}"
-    return str(value)
+    return _text(value)
 
 
 def _plain(value: Any) -> Any:

@@ -112,8 +112,7 @@ def _show(frame: Any, name: str, as_json: bool) -> None:
         return
     if frame.is_empty():
         note("Nothing to recommend: no item is left for these queries under this filter.")
-    ids = sum(column.endswith("_id") for column in frame.columns)
-    print_table("", frame.columns, frame.iter_rows(), left=ids)
+    print_table("", frame.columns, frame.iter_rows(), left=2)
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
