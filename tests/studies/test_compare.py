@@ -117,3 +117,15 @@ def test_without_final_validation_is_measured(tmp_path: Path) -> None:
 def test_an_unknown_model_is_named_with_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no model 'svd'; there are .*popularity"):
         compare_models(study(tmp_path, "svd"), lambda line: None)
+
+
+def test_a_study_of_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="names no model or no seed"):
+        compare_models(study(tmp_path), lambda line: None)
+
+
+def test_two_models_do_not_meet_in_one_checkpoint(tmp_path: Path) -> None:
+    plan = study(tmp_path, "dat", "two_tower")
+    plan.config_path.write_text(f'{CONFIG}checkpoint = "here"\n', encoding="utf-8")
+    assert len(compare_models(plan, lambda line: None).runs) == 4
+    assert not (tmp_path / "here").exists()

@@ -1,6 +1,8 @@
 import pytest
 
-from dualtower.data.dataset import Split
+from dualtower.config import EvaluationConfig
+from dualtower.data.dataset import Log, Split
+from dualtower.errors import DataError
 from dualtower.evaluation.evaluate import evaluate
 from dualtower.models.ease import EASE
 from dualtower.studies import floors
@@ -14,6 +16,19 @@ def parts() -> Split:
 
 def test_a_floor_without_settings_needs_no_tuning() -> None:
     assert floors.tuned_settings("popularity", parts()) == {}
+
+
+def test_without_validation_the_defaults_apply() -> None:
+    data = parts()
+    nothing = Log(data.train.dataset, data.test.end, data.test.end, data.test.corpus)
+    assert floors.tuned_settings("ease", Split(data.train, nothing, data.test)) == {}
+
+
+def test_seen_items_are_kept_where_the_evaluation_keeps_them() -> None:
+    data = leave_last_out_by_hand(tiny_dataset([[1, 1, 1, 1], [2, 2, 2, 2]]))
+    assert floors.tuned_settings("ease", data, config=EvaluationConfig(exclude_seen=False))
+    with pytest.raises(DataError, match="set exclude_seen = false"):
+        floors.tuned_settings("ease", data)
 
 
 def test_the_best_setting_on_validation_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """Metrics from ranks: one value per query first, so that models can be compared query by query."""
 
+import re
+
 import numpy as np
 import numpy.typing as npt
 
@@ -19,7 +21,7 @@ def parse_metric(name: str) -> int | None:
     if name == "mrr":
         return None
     kind, _, cutoff = name.partition("@")
-    if kind in ("hit_rate", "recall", "ndcg") and cutoff.isdecimal() and int(cutoff) > 0:
+    if kind in ("hit_rate", "recall", "ndcg") and re.fullmatch(r"[1-9][0-9]{0,8}", cutoff):
         return int(cutoff)
     raise ConfigError(
         f"validation_metric: {name!r} is not a metric; use mrr, hit_rate@k, recall@k or ndcg@k, "

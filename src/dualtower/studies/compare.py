@@ -25,7 +25,7 @@ from dualtower.evaluation.results import (
 from dualtower.files import write_json
 from dualtower.models import MODELS
 from dualtower.studies.floors import FLOORS, tuned_settings
-from dualtower.studies.run import fit_model, load_or_prepare
+from dualtower.studies.run import changed, fit_model, load_or_prepare, without_traces
 
 _PROTOCOLS = {
     "leave_last_out": "each query's last event for test, the last but one for validation",
@@ -95,9 +95,11 @@ def compare_models(study: Study, say: Callable[[str], None]) -> Results:
     that the same command goes on after a kill; a complete study removes them.
 
     Raises:
-        ConfigError: an unknown model, or a setting that is not valid.
+        ConfigError: no model or an unknown one, or a setting that is not valid.
         DataError: a table is not as it should be.
     """
+    if not study.models or not study.seeds:
+        raise ConfigError("study: names no model or no seed; it needs at least one of each")
     unknown = [name for name in study.models if name not in MODELS]
     if unknown:
         known = ", ".join(sorted(MODELS))
@@ -161,9 +163,8 @@ def make_results(
 
 
 def _one_run(study: Study, config: RunConfig, parts: Split, name: str, seed: int) -> Run:
-    settings = tuned_settings(name, parts) if name in FLOORS else {}
-    training = config.training.model_copy(update={"seed": seed})
-    seeded = config.model_copy(update={"training": training})
+    settings = tuned_settings(name, parts, config=config.evaluation) if name in FLOORS else {}
+    seeded = changed(without_traces(config), seed=seed)
     fitted_on = "train+validation" if study.final else "train"
     start = time.monotonic()
     model = fit_model(name, seeded, parts, fitted_on, settings=settings)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from dualtower.config import EvaluationConfig
 from dualtower.data.dataset import Split
 from dualtower.evaluation.evaluate import validation_metric
 from dualtower.models.base import SolvedModel
@@ -25,21 +26,24 @@ _GRIDS: dict[str, list[dict[str, Any]]] = {
 }
 
 
-def tuned_settings(name: str, split: Split, *, queries: int = 2_000) -> dict[str, Any]:
+def tuned_settings(
+    name: str, split: Split, *, config: EvaluationConfig | None = None, queries: int = 2_000
+) -> dict[str, Any]:
     """The settings of a floor with the best MRR on validation, from a small grid.
 
     Args:
-        name: of a floor; one without settings gives an empty dict.
+        name: of a floor; one without settings gives an empty dict, and so does a split without
+            validation: then the floor's defaults apply.
         split: fitted on `train`, measured on `validation`; the test is never looked at.
+        config: whether seen items are left out of the ranking.
         queries: how many validation queries are ranked (a fixed random choice).
 
     Raises:
         DataError: validation has no target to rank, or the floor refuses the corpus.
     """
     grid = _GRIDS.get(name, [])
-    if not grid:
+    if not grid or split.validation.event_count == 0:
         return {}
-
     qualities = []
     solved: SolvedModel | None = None
     with progress_bar(f"Tuning {name}", len(grid), "settings") as bar:
@@ -50,7 +54,9 @@ def tuned_settings(name: str, split: Split, *, queries: int = 2_000) -> dict[str
             else:
                 model.solve(split.train)
                 solved = model
-            quality = validation_metric(model, split.validation, "mrr", queries=queries)
+            quality = validation_metric(
+                model, split.validation, "mrr", config=config, queries=queries
+            )
             qualities.append(quality)
             bar.advance(note=f"best mrr {max(qualities):.4f}")
     return grid[qualities.index(max(qualities))]

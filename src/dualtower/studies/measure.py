@@ -13,7 +13,7 @@ from dualtower.retrieval.bundle import Bundle
 from dualtower.retrieval.manifest import dataset_fingerprint
 from dualtower.studies.comparison import Standing, standing
 from dualtower.studies.floors import tuned_settings
-from dualtower.studies.run import fit_model, load_or_prepare
+from dualtower.studies.run import fit_model, load_or_prepare, without_traces
 
 _UNSEEN = {"train": ("validation", "test"), "train+validation": ("test",)}
 """What a model has not seen, by what it was fitted on."""
@@ -28,7 +28,8 @@ def measure_bundle(
 ) -> Standing:
     """Evaluate the run's bundle and its baselines, each fitted on what the bundle's model was.
 
-    Floors are first tuned on validation; the two-tower baseline has the settings of the run.
+    Floors are first tuned on validation, where there is any; the two-tower baseline has the
+    settings of the run.
 
     Args:
         config: the run, whose bundle exists.
@@ -58,12 +59,13 @@ def measure_bundle(
     log = parts.test if on == "test" else parts.validation
     _check_origin(bundle, log, folder)
     models: dict[str, Model] = {bundle.model.name: bundle.model}
+    alone = without_traces(config)
     for name in config.evaluation.baselines:
         if name not in models:
-            settings = tuned_settings(name, parts)
+            settings = tuned_settings(name, parts, config=config.evaluation)
             shown = ", ".join(f"{key} = {value:g}" for key, value in settings.items())
             say(f"Fitting {name}" + (f" ({shown}; best on validation)" if shown else ""))
-            models[name] = fit_model(name, config, parts, fitted_on, settings=settings)
+            models[name] = fit_model(name, alone, parts, fitted_on, settings=settings)
     found = standing(models, log, config=config.evaluation)
     if report is not None:
         write_report(

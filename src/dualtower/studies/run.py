@@ -86,6 +86,12 @@ def model_settings(config: ModelConfig, name: str) -> ModelConfig:
     return ModelConfig.model_validate(values)
 
 
+def without_traces(config: RunConfig) -> RunConfig:
+    """The same run without checkpoint and TensorBoard log, which are the main model's alone."""
+    training = config.training.model_copy(update={"checkpoint": None, "tensorboard": None})
+    return config.model_copy(update={"training": training})
+
+
 def load_or_prepare(config: RunConfig, say: Callable[[str], None]) -> Dataset:
     """The run's dataset: from disk where it fits the configuration, else prepared now.
 
