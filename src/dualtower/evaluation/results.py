@@ -85,7 +85,8 @@ def read_results(path: str | Path) -> Results | Measurements:
     """Read a results file.
 
     Raises:
-        DataError: no such file, not JSON, or not of either form.
+        DataError: no such file, or not JSON.
+        ConfigError: of neither form.
     """
     file = Path(path)
     try:
