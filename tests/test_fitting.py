@@ -57,7 +57,8 @@ def test_the_metric_is_that_of_the_evaluation(split: Split, name: str):
 
 
 @pytest.mark.parametrize(
-    "name", ["map", "mrr@5", "hit_rate", "hit_rate@0", "ndcg@x", "recall@-1", "", "hit_rate@²", "ndcg@010"]
+    "name",
+    ["map", "mrr@5", "hit_rate", "hit_rate@0", "ndcg@x", "recall@-1", "", "hit_rate@²", "ndcg@010"],
 )
 def test_what_is_no_metric_is_named_with_what_is(split: Split, name: str):
     with pytest.raises(ConfigError, match=r"validation_metric: .* is not a metric; use mrr, hit_r"):

@@ -2,10 +2,12 @@
 
 import os
 import tomllib
+from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from dualtower.errors import ConfigError
 from dualtower.schema import Schema
@@ -17,7 +19,9 @@ T = TypeVar("T", bound=BaseModel)
 class Settings(BaseModel):
     """Base of all parts: unknown fields are errors, values never change after validation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 class DataConfig(Settings):
@@ -58,6 +62,12 @@ class SplitConfig(Settings):
     validation_days: int | None = Field(default=None, ge=1)
     """By time, instead of `validation_start`: so many days before the test period."""
 
+    @field_validator("test_start", "validation_start", mode="before")
+    @classmethod
+    def _as_text(cls, value: Any) -> Any:
+        """TOML has dates and times of its own: without quotes they mean the same."""
+        return value.isoformat() if isinstance(value, date) else value
+
 
 class ModelConfig(Settings):
     """Two-tower and DAT. Every field has a default from the preset; name one to override it."""
@@ -70,7 +80,7 @@ class ModelConfig(Settings):
     """K: length of every feature embedding."""
     output_dim: int = Field(default=32, ge=1, le=4096)
     """Length of p_u and p_v, the vectors that the index holds."""
-    hidden_dims: tuple[int, ...] = (256, 128)
+    hidden_dims: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] = (256, 128)
     """Widths of the tower's layers before the last one."""
     last_relu: bool = False
     """ReLU on the tower's last layer (Eq. 1 to the letter) instead of a linear one."""
@@ -114,9 +124,9 @@ class ModelConfig(Settings):
         """The preset's values for model `name`, with `overrides` on top.
 
         Raises:
-            ConfigError: an override is unknown or out of range.
+            ConfigError: no such preset, or an override is unknown or out of range.
         """
-        values = {**_MODEL_PRESETS[preset], "name": name, "preset": preset}
+        values = {**_of_preset(_MODEL_PRESETS, preset), "name": name, "preset": preset}
         if name == "two_tower":
             values["augmented"] = "none"
             values["lambda_ca"] = 0.0
@@ -132,13 +142,13 @@ class TrainingConfig(Settings):
     """Windows of ordered logs with history, or query-item pairs without (the paper's setting)."""
     same_time_history: bool = False
     """Whether earlier events of the very same time (one basket) count as a target's history."""
-    batch_size: int = Field(default=1024, ge=1)
+    batch_size: int = Field(default=1024, ge=1, le=1_000_000)
     """Positives per step."""
     loss: Literal["sampled_softmax", "binary_cross_entropy"] = "sampled_softmax"
     """Softmax over sampled candidates, or Eq. 4."""
     negatives: Literal["shared", "in_batch", "mixed", "per_positive"] = "mixed"
     """One uniform pool for the batch; the batch's own targets; both; or S uniform per positive."""
-    negative_count: int = Field(default=512, ge=1)
+    negative_count: int = Field(default=512, ge=1, le=1_000_000)
     """Size of the shared pool, or S per positive."""
     logq_correction: bool = True
     """Subtract the log of each candidate's inclusion probability from its logit (softmax only)."""
@@ -175,15 +185,17 @@ class TrainingConfig(Settings):
         """The preset's values, with `overrides` on top.
 
         Raises:
-            ConfigError: an override is unknown or out of range.
+            ConfigError: no such preset, or an override is unknown or out of range.
         """
-        return validate(cls, {**_TRAINING_PRESETS[preset], **overrides}, "training")
+        return validate(cls, {**_of_preset(_TRAINING_PRESETS, preset), **overrides}, "training")
 
 
 class EvaluationConfig(Settings):
     """How models are compared."""
 
-    cutoffs: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(10, 50, 100), min_length=1)
+    cutoffs: tuple[Annotated[int, Field(ge=1, le=10_000)], ...] = Field(
+        default=(10, 50, 100), min_length=1
+    )
     """The k of hit_rate@k, recall@k, ndcg@k and coverage@k."""
     exclude_seen: bool = True
     """Leave items of the query's history out of the ranking."""
@@ -236,13 +248,16 @@ class RunConfig(Settings):
             return values
         values = dict(values)
         model, training = values.get("model", {}), values.get("training", {})
-        if isinstance(model, dict):
-            preset = model.get("preset", "recommended")
-            if preset in _MODEL_PRESETS:
-                base = ModelConfig.of(model.get("name", "dat"), preset).model_dump()
-                values["model"] = {**base, **model}
-                if isinstance(training, dict):
-                    values["training"] = {**_TRAINING_PRESETS[preset], **training}
+        if isinstance(model, ModelConfig):
+            preset: Any = model.preset
+        elif isinstance(model, dict):
+            name, preset = model.get("name", "dat"), model.get("preset", "recommended")
+            if preset in tuple(_MODEL_PRESETS) and name in ("dat", "two_tower"):
+                values["model"] = {**ModelConfig.of(name, preset).model_dump(), **model}
+        else:
+            return values
+        if preset in tuple(_TRAINING_PRESETS) and isinstance(training, dict):
+            values["training"] = {**_TRAINING_PRESETS[preset], **training}
         return values
 
 
@@ -276,6 +291,12 @@ _TRAINING_PRESETS: dict[str, dict[str, Any]] = {
         "schedule": "constant",
     },
 }
+
+
+def _of_preset(presets: Mapping[str, dict[str, Any]], preset: str) -> dict[str, Any]:
+    if preset not in presets:
+        raise ConfigError(f"preset: {preset!r} given; it must be one of {', '.join(presets)}")
+    return presets[preset]
 
 
 def validate(kind: type[T], values: Any, where: str) -> T:

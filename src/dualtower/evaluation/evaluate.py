@@ -121,7 +121,7 @@ def evaluate(
         log,
         rows,
         exclude_seen=config.exclude_seen,
-        top=max(cutoffs),
+        top=min(max(cutoffs), len(log.corpus)),
         progress=progress,
     )
     _check_not_empty(ranking, log)

@@ -21,7 +21,7 @@ def parse_metric(name: str) -> int | None:
     if name == "mrr":
         return None
     kind, _, cutoff = name.partition("@")
-    if kind in ("hit_rate", "recall", "ndcg") and re.fullmatch(r"[1-9][0-9]{0,8}", cutoff):
+    if kind in ("hit_rate", "recall", "ndcg") and re.fullmatch(r"[1-9][0-9]{0,5}", cutoff):
         return int(cutoff)
     raise ConfigError(
         f"validation_metric: {name!r} is not a metric; use mrr, hit_rate@k, recall@k or ndcg@k, "

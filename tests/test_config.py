@@ -1,0 +1,115 @@
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dualtower.config import (
+    EvaluationConfig,
+    ModelConfig,
+    RunConfig,
+    SplitConfig,
+    TrainingConfig,
+    load_config,
+    validate,
+)
+from dualtower.errors import ConfigError
+
+DATA = {"interactions": "events.parquet"}
+
+
+def run(**sections: Any) -> RunConfig:
+    return validate(RunConfig, {"data": DATA, **sections}, "run.toml")
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "run.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_what_is_left_out_comes_from_the_preset_of_model_and_training() -> None:
+    config = run(model={"preset": "paper", "embedding_dim": 16}, training={"epochs": 3})
+    assert config.model == ModelConfig.of("dat", "paper", embedding_dim=16)
+    assert config.training == TrainingConfig.of("paper", epochs=3)
+    assert run().model == ModelConfig.of("dat")
+    assert run(model={"name": "two_tower"}).model.augmented == "none"
+
+
+def test_a_model_that_is_an_object_brings_its_preset_along() -> None:
+    config = RunConfig.model_validate({"data": DATA, "model": ModelConfig.of("dat", "paper")})
+    assert config.training == TrainingConfig.of("paper")
+
+
+@pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        ({"model": {"preset": "best"}}, r"model.preset: Input should be .* \(given: 'best'\)"),
+        ({"model": {"preset": ["paper"]}}, "model.preset: Input should be"),
+        ({"model": {"name": "mind"}}, "model.name: Input should be 'dat' or 'two_tower'"),
+        ({"model": "dat"}, "model: Input should be"),
+        ({"training": ["epochs"]}, "training: Input should be"),
+        ({"model": {"hidden_dims": [64, 0]}}, "model.hidden_dims.1: .* greater than or equal to 1"),
+        ({"training": {"temperature": float("inf")}}, "training.temperature: .* finite"),
+        ({"training": {"epoch": 3}}, "training.epoch: no such setting"),
+        ({"evaluation": {"cutoffs": []}}, "evaluation.cutoffs: .* at least 1 item"),
+        ({"evaluation": {"cutoffs": [10**10]}}, "cutoffs.0: .* less than or equal to 10000"),
+        ({"columns": {"timestamp": "t", "position": "p"}}, "columns: .* one order is enough"),
+        (
+            {"columns": {"item_features": [{"name": "a"}, {"name": "a"}]}},
+            "item_features: a given more than once",
+        ),
+    ],
+)
+def test_every_fault_is_named_with_its_field(sections: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=r"run\.toml is not valid") as caught:
+        run(**sections)
+    caught.match(words)
+
+
+def test_all_faults_are_in_one_message() -> None:
+    with pytest.raises(ConfigError) as caught:
+        run(model={"embedding_dim": 0}, training={"epochs": 0, "speed": 1})
+    assert len(str(caught.value).splitlines()) == 4
+
+
+def test_an_unknown_preset_is_named_with_those_there_are() -> None:
+    for make in (lambda: ModelConfig.of("dat", "best"), lambda: TrainingConfig.of("best")):  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match=r"'best' given; .* one of recommended, paper"):
+            make()
+
+
+def test_dates_need_no_quotes_in_toml(tmp_path: Path) -> None:
+    text = (
+        '[data]\ninteractions = "events.csv"\n[split]\nby = "time"\n'
+        "validation_start = 2024-01-31\ntest_start = 2024-02-01T12:00:00Z\n"
+    )
+    split = load_config(write(tmp_path, text)).split
+    assert date.fromisoformat(split.validation_start or "") == date(2024, 1, 31)
+    assert datetime.fromisoformat(split.test_start or "").hour == 12
+    assert SplitConfig(test_start="2024-01-31").test_start == "2024-01-31"
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    text = '[data]\ninteractions = "../in/events.csv"\n[training]\ncheckpoint = "kept"\n'
+    (tmp_path / "runs").mkdir()
+    config = load_config(write(tmp_path / "runs", text))
+    assert config.data.interactions == str(tmp_path / "in" / "events.csv")
+    assert config.data.items is None
+    assert config.data.dataset == str(tmp_path / "runs" / "dataset")
+    assert config.bundle.path == str(tmp_path / "runs" / "bundle")
+    assert config.training.checkpoint == str(tmp_path / "runs" / "kept")
+
+
+def test_a_file_that_is_missing_or_no_toml(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.toml: no such file; `dualtower init"):
+        load_config(tmp_path / "none.toml")
+    with pytest.raises(ConfigError, match=r"run\.toml: not valid TOML: .*Invalid value"):
+        load_config(write(tmp_path, "data ="))
+    with pytest.raises(ConfigError, match=r"data: Field required"):
+        load_config(write(tmp_path, ""))
+
+
+def test_settings_do_not_change_once_they_are_checked() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        EvaluationConfig().exclude_seen = False  # type: ignore[misc]
