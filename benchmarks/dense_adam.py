@@ -2,8 +2,8 @@
 
 Nothing here is part of dualtower. It is written as DAT's public implementations and most two-tower
 code are: `nn.Embedding` tables whose gradients have the tables' size, `torch.optim.Adam` as it
-comes, a `Dataset` that draws a positive's negatives one row at a time, and both towers run for every
-pair, so the query's S + 1 times for each positive.
+comes, a `Dataset` that draws a positive's negatives one row at a time, and both towers run for
+every pair, so the query's S + 1 times for each positive.
 """
 
 from collections.abc import Iterator
