@@ -40,7 +40,8 @@ class ItemBlock:
     shared: Tensor | None
     """Where the shared negatives stand, each once, `[c]`; None with negatives per positive."""
     events: Tensor
-    """Where each window event's item stands, `[windows, length]`; 0 where there is no event."""
+    """Where each window event's item stands, `[windows, length]`; −1 for an item that is not among
+    them."""
 
 
 class Objective:
@@ -113,9 +114,7 @@ class Objective:
             rest = self._distinct(flat[slots[flat] < 0])[0]
             slots[rest] = torch.arange(len(rest), device=self._device) + len(candidates)
             items = torch.cat([candidates, rest])
-            standing = slots[events]
-        else:
-            standing = torch.zeros_like(events)
+        standing = slots[events]
         slots[items] = -1
         shared = None
         if config.negatives == "shared":
@@ -212,12 +211,12 @@ class Objective:
         column[block.shared] = torch.arange(len(block.shared), device=self._device)
         rows = [torch.arange(len(batch.targets), device=self._device)]
         columns = [column[block.positive]]
-        if self._network.reads_events and batch.items.shape[1]:
+        if batch.items.shape[1]:
             known = self._to(batch.known)
             row = torch.repeat_interleave(known)
             event = torch.arange(len(row), device=self._device) - (known.cumsum(0) - known)[row]
             standing = block.events[self._to(batch.window)[row], event]
-            scored = standing < block.candidate_count
+            scored = (standing >= 0) & (standing < block.candidate_count)
             rows.append(row[scored])
             columns.append(column[standing[scored]])
         row, chosen = torch.cat(rows), torch.cat(columns)
