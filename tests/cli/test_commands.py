@@ -179,6 +179,14 @@ def test_a_dataset_is_prepared_again_only_when_tables_or_columns_changed(folder:
     assert run("prepare", folder / "dualtower.toml").exit_code == 0
 
 
+def test_a_query_that_is_not_known_is_told_from_one_that_is(folder: Path) -> None:
+    known = run("recommend", folder / "bundle", "--query", "u1", "-n", "2")
+    assert "not known" not in known.stderr
+    typing_error = run("recommend", folder / "bundle", "--query", "u1", "--query", "U2", "-n", "2")
+    assert typing_error.exit_code == 0
+    assert "1 of 2 queries are not known to the bundle" in typing_error.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

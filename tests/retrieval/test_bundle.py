@@ -75,10 +75,25 @@ def test_a_query_that_has_seen_all_gets_nothing(bundle: Bundle) -> None:
     assert frame["user_id"].to_list() == ["q1"] * 4
 
 
+def test_more_than_the_corpus_takes_no_memory(bundle: Bundle) -> None:
+    assert bundle.recommend(["q1"], n=10**12).equals(bundle.recommend(["q1"], n=5))
+    assert len(bundle.similar_items(["i1"], n=10**12)) == 4
+
+
+def test_lists_may_be_numpy_arrays(bundle: Bundle) -> None:
+    history = np.array([["i4", "i5"], ["i1", "i2"]])
+    frame = bundle.recommend(["a", "b"], n=1, history=history)
+    assert frame.equals(bundle.recommend(["a", "b"], n=1, history=history.tolist()))
+    frame = bundle.recommend(["q1", "q2"], n=1, exclude=history)
+    assert frame["item_id"].to_list() == ["i2", "i3"]
+
+
 def test_categories(bundle: Bundle) -> None:
     assert bundle.recommend(["q1"], category="cake")["item_id"].to_list() == ["i3", "i4"]
     both = bundle.recommend(["q1"], category=["cake", "tea"])
     assert both["item_id"].to_list() == ["i2", "i3", "i4"]
+    for several in ({"cake", "tea"}, np.array(["cake", "tea"]), pl.Series(["cake", "tea"])):
+        assert bundle.recommend(["q1"], category=several).equals(both)
     with pytest.raises(DataError, match=r"category: 'cakes' is not one of the 2 .* cake"):
         bundle.recommend(["q1"], category="cakes")
 
@@ -102,8 +117,9 @@ def test_more_exclusions(bundle: Bundle) -> None:
 def test_arguments_that_do_not_fit(bundle: Bundle) -> None:
     with pytest.raises(DataError, match=r"query features: none .* age; the model has none"):
         bundle.recommend(["q1"], features=pl.DataFrame({"age": [5]}))
-    with pytest.raises(ConfigError, match="n: 0 items asked for; it should be 1 or more"):
-        bundle.recommend(["q1"], n=0)
+    for n in (0, 2.0, "3"):
+        with pytest.raises(ConfigError, match=f"n: {n!r} items .* a whole number, 1 or more"):
+            bundle.recommend(["q1"], n=n)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="'q1' is one value; give a list"):
         bundle.recommend("q1")
     with pytest.raises(DataError, match="not all of one type"):

@@ -57,6 +57,12 @@ def recommend(
         ids = loaded.encoder.query_vocabulary.values
     elif queries is not None:
         ids = read_ids(queries, loaded.encoder.schema.query_id)
+    unknown = int((loaded.encoder.query_vocabulary.encode(ids) == 0).sum())
+    if unknown:
+        note(
+            f"{unknown:,} of {len(ids):,} queries are not known to the bundle; they get what suits "
+            "a query of which nothing is known."
+        )
     options: dict[str, Any] = {"exclude_seen": not include_seen, "category": category}
     if output is not None:
         rows = write_recommendations(loaded, ids, output, n=n, **options)

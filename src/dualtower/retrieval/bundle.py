@@ -237,17 +237,19 @@ class Bundle:
             and `history` are ignored.
 
         Raises:
-            ConfigError: n is below 1, or one id instead of a list.
+            ConfigError: n is no whole number from 1, or one id instead of a list.
             DataError: an unknown category; a table or list of another length than `query_ids`.
         """
+        n = self._most(n)
         ids = series(query_ids, self.encoder.schema.query_id)
         batch = self.encoder.batch(ids, history=history, features=features, context=context)
         left_out = [self._excluded(exclude, len(ids))] if exclude is not None else []
         allowed = None
         if category is not None:
-            wanted = category if isinstance(category, list | tuple | pl.Series) else [category]
+            several = isinstance(category, list | tuple | set | np.ndarray | pl.Series)
+            wanted = list(category) if several else [category]
             allowed = self.encoder.positions_of_categories(series(wanted, "category"))
-        found = Candidates.empty(len(ids), _checked_n(n))
+        found = Candidates.empty(len(ids), n)
         shown = progress and len(ids) >= _BAR_FROM
         with progress_bar("Recommending", len(ids), "queries", shown=shown) as bar:
             for start in range(0, len(ids), _QUERIES_AT_ONCE):
@@ -277,8 +279,9 @@ class Bundle:
 
         Raises:
             DataError: an item that is unknown, or not in the corpus.
-            ConfigError: n is below 1, or one id instead of a list.
+            ConfigError: n is no whole number from 1, or one id instead of a list.
         """
+        n = self._most(n)
         ids = series(item_ids, f"target_{self.encoder.schema.item_id}")
         rows = self.encoder.item_vocabulary.encode(ids)
         one_each = np.arange(len(ids) + 1, dtype=np.int64)
@@ -291,7 +294,7 @@ class Bundle:
                 + ("is not in the corpus" if known else "is unknown: no event named it")
                 + f", so it has no vector ({len(missing)} of {len(ids)} items)"
             )
-        found = Candidates.empty(len(ids), _checked_n(n))
+        found = Candidates.empty(len(ids), n)
         retriever = self._by_cosine()
         for start in range(0, len(ids), _QUERIES_AT_ONCE):
             part = np.arange(start, min(start + _QUERIES_AT_ONCE, len(ids)))
@@ -300,6 +303,12 @@ class Bundle:
             )
             found.positions[part], found.scores[part] = best.positions, best.scores
         return self._frame(ids, found, ids.name)
+
+    def _most(self, n: int) -> int:
+        """`n`, or the corpus's size where that is less: no more can be found."""
+        if not isinstance(n, int | np.integer) or n < 1:
+            raise ConfigError(f"n: {n!r} items asked for; it should be a whole number, 1 or more")
+        return min(int(n), len(self.index))
 
     def _by_cosine(self) -> Retriever:
         if self.manifest.normalised:
@@ -310,7 +319,7 @@ class Bundle:
     def _excluded(self, exclude: Ids, count: int) -> Ragged:
         """Positions to leave out for each query."""
         values = series(exclude, "exclude")
-        if isinstance(values.dtype, pl.List | pl.Array):
+        if isinstance(values.dtype, pl.List):
             if len(values) != count:
                 raise DataError(f"exclude: {len(values)} lists for {count} queries")
             return self.encoder.positions(self.encoder.item_lists(values))
@@ -347,12 +356,6 @@ def _checked_model(model: Model, space: FeatureSpace) -> VectorModel:
             f"given ({space})"
         )
     return model
-
-
-def _checked_n(n: int) -> int:
-    if n < 1:
-        raise ConfigError(f"n: {n} items asked for; it should be 1 or more")
-    return n
 
 
 def _sample_queries(

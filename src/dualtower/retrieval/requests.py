@@ -164,7 +164,7 @@ class RequestEncoder:
         lists = series(history, "history")
         if lists.dtype == pl.Null:
             lists = lists.cast(pl.List(self.item_vocabulary.values.dtype))
-        if not isinstance(lists.dtype, pl.List | pl.Array) or len(lists) != count:
+        if not isinstance(lists.dtype, pl.List) or len(lists) != count:
             raise DataError(
                 f"history: {len(lists)} rows of type {lists.dtype} for {count} queries; "
                 "it should be one list of item ids per query, oldest first"
@@ -203,7 +203,7 @@ class RequestEncoder:
 
 
 def series(values: Ids, what: str) -> pl.Series:
-    """Ids as a Polars series.
+    """Ids, or lists of ids, as a Polars series.
 
     Raises:
         ConfigError: one id instead of a list of them.
@@ -212,9 +212,10 @@ def series(values: Ids, what: str) -> pl.Series:
     if isinstance(values, str | bytes | int | float):
         raise ConfigError(f"{what}: {values!r} is one value; give a list: [{values!r}]")
     try:
-        return pl.Series(what, values)
+        found = pl.Series(what, values)
     except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
         raise DataError(f"{what}: the values are not all of one type ({error})") from None
+    return found.arr.to_list() if isinstance(found.dtype, pl.Array) else found
 
 
 def _events_until(log: Log) -> Ragged:
