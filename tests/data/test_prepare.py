@@ -187,6 +187,13 @@ def test_columns_with_the_usual_names_are_found() -> None:
     ]
 
 
+def test_ids_of_a_side_table_are_not_rounded() -> None:
+    log = pl.DataFrame({"user_id": [1, 1], "item_id": [1, 2]})
+    items = pl.DataFrame({"item_id": [2.0, 1.5], "category": ["x", "y"]})
+    with pytest.raises(DataError, match=r"row 2, column 'item_id': 1\.5 is not a whole number"):
+        Dataset.from_frames(log, items=items)
+
+
 def test_side_tables_follow_the_vocabulary() -> None:
     log = pl.DataFrame({"user_id": ["a", "a", "b"], "item_id": [3, 1, 2]})
     items = pl.DataFrame(

@@ -96,6 +96,9 @@ def test_by_time_says_what_is_wrong() -> None:
         dataset.by_time()
     with pytest.raises(ConfigError, match="test_start or test_days, not both"):
         dataset.by_time("2024-01-03", test_days=1)
+    for days in (0, 10**12):
+        with pytest.raises(ConfigError, match=f"test_days: {days} given; .* from 1 to 100,000"):
+            dataset.by_time(test_days=days)
     with pytest.raises(DataError, match="has no timestamps"):
         tiny_dataset([[1, 2, 3]]).by_time("2024-01-01")
 

@@ -66,6 +66,19 @@ def test_csv_types_come_from_all_rows_and_leading_zeros_of_ids_are_kept(tmp_path
     assert kept["size"].to_list() == [1, 2, 3]
 
 
+def test_csv_ids_that_are_no_numbers_of_64_bits_are_kept_as_texts(tmp_path: Path) -> None:
+    long = ["108000000000000000001", "108000000000000000002"]
+    (tmp_path / "1.csv").write_text("user_id,item_id,price\n" + f"{long[0]},1e5,1e5\n")
+    (tmp_path / "2.csv").write_text("user_id,item_id,price\n" + "7,12,2.5\n" + f"{long[1]},3,1\n")
+    (tmp_path / "3.csv").write_text("user_id,item_id,price\n" + "8,9,3\n")
+    kept = read(tmp_path, id_columns=["user_id", "item_id"])
+    assert kept["user_id"].to_list() == [long[0], "7", long[1], "8"]
+    assert kept["item_id"].to_list() == ["1e5", "12", "3", "9"]
+    assert kept["price"].to_list() == [100_000, 2.5, 1, 3]
+    (tmp_path / "4.csv").write_text("user_id\n1.0\n2.0\n")
+    assert read(tmp_path / "4.csv", id_columns=["user_id"])["user_id"].to_list() == [1.0, 2.0]
+
+
 def test_csv_files_of_one_table_share_their_types(tmp_path: Path) -> None:
     (tmp_path / "1.csv").write_text("user_id,price\n1,2\n")
     (tmp_path / "2.csv").write_text("user_id,price\nx,2.5\n")

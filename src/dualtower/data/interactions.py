@@ -51,11 +51,6 @@ def read_interactions(table: Table, schema: Schema) -> Interactions:
     require_columns(table, named)
 
     columns = {"query": id_values(table, schema.query_id), "item": id_values(table, schema.item_id)}
-    whole = [
-        _whole(column, "ids are whole numbers or texts")
-        for column in (schema.query_id, schema.item_id)
-        if table.schema[column].is_float()
-    ]
     notes, rules = [], []
     kept = columns["query"].is_not_null() & columns["item"].is_not_null()
     reasons = {
@@ -77,7 +72,7 @@ def read_interactions(table: Table, schema: Schema) -> Interactions:
     if schema.weight is not None:
         columns["weight"], rule = _weight(table, schema.weight)
         rules.append(rule)
-    check_rules(table, whole)
+    check_ids(table, schema.query_id, schema.item_id)
     check_rules(table, [Rule(rule.column, rule.broken & kept, rule.problem) for rule in rules])
 
     counts = [pl.len().alias("rows"), *(flag.sum().alias(name) for name, flag in reasons.items())]
@@ -114,10 +109,20 @@ def id_values(table: Table, column: str) -> pl.Expr:
     return value
 
 
-def _whole(column: str, remedy: str) -> Rule:
-    value = pl.col(column)
-    whole = (value == value.round()) & value.cast(pl.Int64, strict=False).is_not_null()
-    return Rule(column, value.is_not_nan() & ~whole, f"is not a whole number; {remedy}")
+def check_ids(table: Table, *columns: str) -> None:
+    """Check that ids that are decimal numbers are whole ones.
+
+    Raises:
+        DataError: one is not.
+    """
+    rules = []
+    for column in columns:
+        if table.schema[column].is_float():
+            value = pl.col(column)
+            whole = (value == value.round()) & value.cast(pl.Int64, strict=False).is_not_null()
+            problem = "is not a whole number; ids are whole numbers or texts"
+            rules.append(Rule(column, value.is_not_nan() & ~whole, problem))
+    check_rules(table, rules)
 
 
 def _split(table: Table, column: str) -> tuple[pl.Expr, pl.Expr, Rule]:

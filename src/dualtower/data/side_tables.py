@@ -9,7 +9,7 @@ import polars as pl
 
 from dualtower.data.columns import FeatureColumn
 from dualtower.data.encode import Encoding, Side, check_features, encode_features, learn_features
-from dualtower.data.interactions import id_values
+from dualtower.data.interactions import check_ids, id_values
 from dualtower.data.tables import Table, collect, require_columns
 from dualtower.data.vocabulary import Vocabulary
 from dualtower.schema import Feature
@@ -58,6 +58,7 @@ def read_side_table(
     for number, feature in enumerate(features):
         named[f"columns.{side}_features[{number}].name"] = feature.name
     require_columns(table, named)
+    check_ids(table, id_column)
     check_features(table, features, side)
     category_feature = Feature(name=category) if category is not None else None
     if category_feature is not None:

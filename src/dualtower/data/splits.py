@@ -13,6 +13,8 @@ from dualtower.errors import ConfigError, DataError
 
 DAY = 86_400_000_000
 """A day in microseconds."""
+MOST_DAYS = 100_000
+"""A longer period is a mistake."""
 Time = str | date | datetime
 
 
@@ -81,8 +83,8 @@ def split_by_time(
         validation_days: instead of `validation_start`, how many days before the test.
 
     Raises:
-        ConfigError: neither or both of `test_start` and `test_days` are given, or the validation
-            period does not begin before the test.
+        ConfigError: neither or both of `test_start` and `test_days` are given, a number of days is
+            out of range, or the validation period does not begin before the test.
         DataError: the dataset has no times, or the training or a named period has no events; the
             message says which times exist.
     """
@@ -162,7 +164,11 @@ def _period_start(name: str, start: Time | None, days: int | None, end: int) -> 
         raise ConfigError(f"give {name}_start or {name}_days, not both")
     if start is not None:
         return parse_time(start, f"{name}_start")
-    return None if days is None else end - days * DAY
+    if days is None:
+        return None
+    if not 1 <= days <= MOST_DAYS:
+        raise ConfigError(f"{name}_days: {days} given; it should be from 1 to {MOST_DAYS:,}")
+    return end - days * DAY
 
 
 def _first_at_or_after(

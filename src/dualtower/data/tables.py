@@ -45,7 +45,8 @@ def open_table(source: Any, what: str, *, id_columns: Sequence[str] = ()) -> Tab
         source: a path (file, folder or glob of Parquet, CSV or TSV, these also gzipped), a pandas
             or Polars frame (lazy too), or an Arrow table.
         what: what the table is ("interactions"), for messages.
-        id_columns: columns kept as text in CSV files if a value there has leading zeros.
+        id_columns: columns kept as text in CSV files if a value there has leading zeros, an
+            exponent (1e5 is a code, not a number) or more digits than 64 bits hold.
 
     Raises:
         DataError: no such file, not a table, empty, truncated, or files that do not fit together.
@@ -205,12 +206,14 @@ def _scan_text(files: Sequence[Path], id_columns: Sequence[str]) -> list[pl.Lazy
     for file, separator in zip(files, separators, strict=True):
         with reading(str(file)):
             for column in id_columns:
-                if column in types and types[column].is_integer():
+                if types.get(column) == pl.Int128:
+                    types[column] = pl.String()
+                elif column in types and types[column].is_numeric():
                     text = pl.scan_csv(
                         file, separator=separator, schema_overrides={column: pl.String}, glob=False
                     )
-                    zeros = text.select(pl.col(column).str.contains(r"^0\d").any())
-                    if zeros.collect(engine="streaming").item():
+                    codes = text.select(pl.col(column).str.contains(r"^0\d|[eE]").any())
+                    if codes.collect(engine="streaming").item():
                         types[column] = pl.String()
     for file, separator in zip(files, separators, strict=True):
         scans.append(pl.scan_csv(file, separator=separator, schema_overrides=types, glob=False))
@@ -221,7 +224,9 @@ def _wider(first: pl.DataType, second: pl.DataType) -> pl.DataType:
     if first == second:
         return first
     if first.is_numeric() and second.is_numeric():
-        return pl.Float64() if first.is_float() or second.is_float() else pl.Int64()
+        if first.is_float() or second.is_float():
+            return pl.Float64()
+        return pl.Int128() if pl.Int128 in (first, second) else pl.Int64()
     return pl.String()
 
 
