@@ -219,6 +219,17 @@ def test_bad_input_ends_with_a_message_and_status_2(
     assert "Traceback" not in result.stderr
 
 
+def test_a_report_without_matplotlib_is_refused_before_the_work(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    result = run("evaluate", folder / "dualtower.toml", "--report", folder / "report")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "error: the report's plots need matplotlib: pip install 'dualtower[demo]'\n"
+    )
+
+
 def test_a_folder_that_cannot_be_written_ends_with_status_1(folder: Path) -> None:
     blocked = folder / "events.parquet" / "bundle"
     result = run("fit", folder / "dualtower.toml", "--epochs", "1", "--bundle", blocked)

@@ -1,5 +1,6 @@
 """The report's plots as SVG text, each for a light and for a dark page."""
 
+import importlib.util
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,16 @@ class Plot:
 
     light: str
     dark: str
+
+
+def check_plots() -> None:
+    """Check that plots can be drawn, before the work whose report they are for.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ConfigError("the report's plots need matplotlib: pip install 'dualtower[demo]'")
 
 
 def training_plot(curves: Sequence[TrainingCurve], colours: dict[str, str]) -> Plot:
@@ -148,13 +159,10 @@ def _cumulative(
 
 
 def _render(draw: Callable[[Any], None], width: float, height: float) -> Plot:
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ConfigError(
-            "the report's plots need matplotlib: pip install 'dualtower[demo]'"
-        ) from None
+    check_plots()
+    import matplotlib
+    from matplotlib.figure import Figure
+
     drawn = []
     for text, grid in (("#333940", "#e3e6ea"), ("#c9d1d9", "#30363d")):
         style: dict[Any, Any] = {

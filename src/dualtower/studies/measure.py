@@ -7,6 +7,7 @@ from dualtower.config import RunConfig
 from dualtower.data.dataset import Log
 from dualtower.data.splits import split
 from dualtower.errors import BundleError, ConfigError
+from dualtower.evaluation.plots import check_plots
 from dualtower.evaluation.report import write_report
 from dualtower.models.base import Model
 from dualtower.retrieval.bundle import Bundle
@@ -40,10 +41,13 @@ def measure_bundle(
     Raises:
         BundleError: there is no bundle, it is damaged, or it was built from other events than the
             configuration now gives.
-        ConfigError: `on` is not valid, or the bundle's model was fitted on those very events.
+        ConfigError: `on` is not valid, the bundle's model was fitted on those very events, or
+            a report is wanted and matplotlib is not installed.
     """
     if on not in ("test", "validation"):
         raise ConfigError(f"--on: {on!r} given; it must be test or validation")
+    if report is not None:
+        check_plots()
     folder = Path(config.bundle.path)
     if not folder.is_dir():
         raise BundleError(f"{folder}: no bundle there yet; `dualtower fit` writes it")

@@ -11,7 +11,7 @@ import polars as pl
 from dualtower.config import load_config
 from dualtower.data.dataset import Log
 from dualtower.data.splits import split
-from dualtower.evaluation.plots import TrainingCurve
+from dualtower.evaluation.plots import TrainingCurve, check_plots
 from dualtower.evaluation.ranking import Ranking
 from dualtower.evaluation.report import write_report
 from dualtower.evaluation.results import Run, peak_memory_mb, write_results
@@ -64,7 +64,9 @@ def run_quickstart(
 
     Raises:
         DataError: the data's package is not installed.
+        ConfigError: matplotlib is not installed.
     """
+    check_plots()
     start = time.monotonic()
     write_config(folder / "dualtower.toml")
     config = load_config(folder / "dualtower.toml")
