@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dualtower.evaluation.metrics import (
@@ -61,7 +61,6 @@ def test_a_query_without_a_hit_has_zero_everywhere():
 halves = st.integers(2, 60).map(lambda twice: twice / 2) | st.just(math.inf)
 
 
-@settings(derandomize=True, deadline=None)
 @given(
     ranks=st.lists(st.lists(halves, min_size=1, max_size=12), min_size=1, max_size=6),
     cutoff=st.integers(1, 20),
@@ -72,7 +71,6 @@ def test_the_same_as_query_by_query(ranks, cutoff):
         assert value == pytest.approx([slow_metrics(part, cutoff)[name] for part in ranks])
 
 
-@settings(derandomize=True, deadline=None)
 @given(
     order=st.permutations(range(1, 16)),
     count=st.integers(1, 15),

@@ -203,7 +203,7 @@ def requests(draw: st.DrawFn) -> tuple[int, int, int, int, bool]:
     )
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(kind=st.sampled_from(KINDS), request=requests())
 def test_whatever_is_asked_the_answer_is_the_exact_one(
     kind: IndexKind, request: tuple[int, int, int, int, bool]
