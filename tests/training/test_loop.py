@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,25 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path):
         trained(*WINDOWS_LEAVE_OUT, epochs=1, log=other, checkpoint=folder)
 
 
+@pytest.mark.parametrize("change", ["values", "none", "times", "categories"])
+def test_a_checkpoint_of_other_features_is_refused(change: str, tmp_path: Path):
+    """Same events; without the check another feature's weights are taken, or none fit."""
+    folder = str(tmp_path / "checkpoint")
+    split = small_split()
+    trained(*WINDOWS_LEAVE_OUT, epochs=1, log=split.train, checkpoint=folder)
+    dataset = split.train.dataset
+    colour = dataset.item_features["colour"]
+    other = {
+        "values": {"item_features": {"colour": replace(colour, values=colour.values[::-1])}},
+        "none": {"item_features": {}},
+        "times": {"times": np.arange(dataset.event_count)},
+        "categories": {"item_categories": np.ones_like(dataset.item_categories)},
+    }[change]
+    log = replace(split.train, dataset=replace(dataset, **other))
+    with pytest.raises(ConfigError, match=r"another run \(data differ\)"):
+        trained(*WINDOWS_LEAVE_OUT, epochs=1, log=log, checkpoint=folder)
+
+
 def test_threads_and_tensorboard_may_differ(tmp_path: Path):
     folder = str(tmp_path / "checkpoint")
     threads = torch.get_num_threads()
@@ -237,9 +257,10 @@ def test_a_loss_that_is_no_number_says_what_to_do():
     assert not model.fitted
 
 
-def test_what_is_no_device():
-    with pytest.raises(ConfigError, match="'abacus' is no device; use cpu, cuda or auto"):
-        trained(*WINDOWS_LEAVE_OUT, device="abacus")
+@pytest.mark.parametrize("name", ["abacus", "meta", "mps"])
+def test_what_is_no_device(name: str):
+    with pytest.raises(ConfigError, match=f"'{name}' is no device; use cpu, cuda or auto"):
+        trained(*WINDOWS_LEAVE_OUT, device=name)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -236,18 +237,22 @@ class _Run:
         return {"model": self.model.config.model_dump(), "training": loop, "data": _print(self.log)}
 
 
-def _print(log: Log) -> dict[str, int]:
-    """What tells this training view from another: its sizes, and a checksum of its events."""
+def _print(log: Log) -> dict[str, Any]:
+    """What tells this training view from another: its sizes, and a checksum of all that is read."""
     dataset = log.dataset
+    arrays: list[npt.NDArray[Any]] = [log.start, log.end, log.corpus]
+    arrays += [dataset.items, dataset.item_categories]
+    if dataset.times is not None:
+        arrays.append(dataset.times)
+    for columns in (dataset.query_features, dataset.item_features, dataset.context_features):
+        for column in columns.values():
+            arrays.append(column.values)
+            if column.offsets is not None:
+                arrays.append(column.offsets)
     checksum = 0
-    for array in (log.start, log.end, log.corpus, dataset.items):
+    for array in arrays:
         checksum = zlib.crc32(np.ascontiguousarray(array).data, checksum)
-    return {
-        "queries": dataset.query_count,
-        "items": dataset.item_count,
-        "events": log.event_count,
-        "checksum": checksum,
-    }
+    return {"space": dataset.space().to_dict(), "events": log.event_count, "checksum": checksum}
 
 
 def _examples(model: TwoTower, log: Log, config: TrainingConfig) -> Windows | Pairs:
@@ -271,11 +276,11 @@ def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(name)
+        device: torch.device | None = torch.device(name)
     except RuntimeError:
-        raise ConfigError(
-            f"training.device: {name!r} is no device; use cpu, cuda or auto"
-        ) from None
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"training.device: {name!r} is no device; use cpu, cuda or auto")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError("training.device: cuda is not available here; use cpu or auto")
     return device
