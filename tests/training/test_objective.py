@@ -131,7 +131,7 @@ def negatives(case: Case) -> list[list[int]]:
     left = []
     for target, item in enumerate(batch.targets.tolist()):
         window, known = batch.window[target], batch.known[target]
-        history = set(batch.items[window, :known].tolist()) if case.network.reads_events else set()
+        history = set(batch.items[window, :known].tolist())
         left.append(sorted(shared - history - {item}))
     return left
 
@@ -192,8 +192,14 @@ def named(settings: dict[str, Any]) -> str:
 @pytest.mark.parametrize("training", [*SOFTMAX, *BCE], ids=named)
 @pytest.mark.parametrize(
     "model",
-    [{}, {"history": False}, {"augmented": "none"}, {"augmented_item": False, "item_id": False}],
-    ids=["full", "no-history", "no-augmented", "features-only"],
+    [
+        {},
+        {"history": False},
+        {"augmented": "none"},
+        {"augmented_item": False, "item_id": False},
+        {"history": False, "query_id": True, "augmented": "none"},
+    ],
+    ids=["full", "no-history", "no-augmented", "features-only", "reads-no-events"],
 )
 def test_the_loss_of_windows(model: dict[str, Any], training: dict[str, Any]):
     made = case(model, **training)
