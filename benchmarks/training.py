@@ -187,7 +187,9 @@ def main() -> None:
         runs.append(compare(preset, batch_size, options.threads, options.turns))
         print(json.dumps(runs[-1]), flush=True)
     results = Measurements(
-        command="python -m benchmarks.training",
+        command=(
+            f"python -m benchmarks.training --threads {options.threads} --turns {options.turns}"
+        ),
         protocol=(
             "positives per second of training on 695,513 queries and 243,166 items (Zipf), 32 "
             "dimensions, towers 256-128-32; the rival trains preset paper with dense gradients, "
