@@ -67,7 +67,7 @@ class Objective:
         block = self._items(batch)
         inputs = network.drop(network.item_inputs(block.items))
         item, vectors = self._encode_items(batch, block, inputs)
-        query = network.encode_query(self._windows(batch, block), inputs, vectors)
+        query = network.encode_query(self._windows(batch, block.events), inputs, vectors)
         loss = self._retrieval_loss(batch, block, query.vectors, item.vectors)
         if isinstance(network.augmented, Learned):
             loss = loss + self._mimic(block, query, item)
@@ -88,8 +88,7 @@ class Objective:
     @torch.no_grad()
     def query_vectors(self, batch: Batch) -> Tensor:
         """p_u of a batch's targets from the cached items, without dropout."""
-        to = self._to
-        windows = self._windows_at(batch, to(batch.items))
+        windows = self._windows(batch, self._to(batch.items))
         network = self._network
         return network.encode_query(windows, network.cached_inputs, network.cached_vectors).vectors
 
@@ -148,16 +147,13 @@ class Objective:
         network, count = self._network, block.candidate_count
         if not network.reads_past:
             item = network.encode_item(block.items[:count], inputs[:count], batch.fold)
-            return item, inputs.new_zeros(len(block.items), network.config.output_dim)
+            return item, item.vectors  # nothing reads the second
         whole = network.encode_item(block.items, inputs, batch.fold)
         network.cached_vectors[block.items] = whole.vectors.detach()
         augmented = None if whole.augmented is None else whole.augmented[:count]
         return Encoded(whole.vectors[:count], augmented), whole.vectors
 
-    def _windows(self, batch: Batch, block: ItemBlock) -> QueryWindows:
-        return self._windows_at(batch, block.events)
-
-    def _windows_at(self, batch: Batch, events: Tensor) -> QueryWindows:
+    def _windows(self, batch: Batch, events: Tensor) -> QueryWindows:
         return QueryWindows(
             queries=self._to(batch.queries),
             events=events,
