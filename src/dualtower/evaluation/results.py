@@ -6,7 +6,6 @@ import platform
 import resource
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -15,6 +14,7 @@ from pydantic import Field
 from dualtower.config import Settings, validate
 from dualtower.errors import DataError
 from dualtower.files import write_json
+from dualtower.versions import package_versions
 
 _PACKAGES = ("dualtower", "torch", "numpy", "polars", "scipy", "faiss-cpu")
 
@@ -102,10 +102,7 @@ def read_results(path: str | Path) -> Results | Measurements:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that figures depend on."""
-    return {
-        "python": platform.python_version(),
-        **{package: metadata.version(package) for package in _PACKAGES if _installed(package)},
-    }
+    return package_versions(_PACKAGES)
 
 
 def processor() -> str:
@@ -182,14 +179,6 @@ def _cell(value: str | int | float) -> str:
 def _markdown(headings: list[str], rows: list[list[str]]) -> str:
     lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-
-
-def _installed(package: str) -> bool:
-    try:
-        metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def _processor_name(cpuinfo: Path) -> str:

@@ -31,8 +31,8 @@ from dualtower.retrieval.manifest import (
     Counts,
     DatasetFacts,
     IndexFacts,
+    bundle_versions,
     dataset_fingerprint,
-    package_versions,
 )
 from dualtower.retrieval.recall import tune_effort
 from dualtower.retrieval.requests import Frame, Ids, RequestEncoder, series
@@ -129,7 +129,7 @@ class Bundle:
             space=encoder.space,
             feature_vocabularies=tuple(encoder.feature_vocabularies),
             numeric_scales=encoder.numeric_scales,
-            versions=package_versions(),
+            versions=bundle_versions(),
         )
         return cls(manifest, model, encoder, Retriever(built))
 

@@ -1,8 +1,6 @@
 """What a bundle's manifest says."""
 
 import hashlib
-import platform
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from dualtower.data.columns import FeatureSpace
 from dualtower.data.dataset import Dataset
 from dualtower.schema import Schema
+from dualtower.versions import package_versions
 
 FORMAT = "dualtower-bundle"
 VERSION = 1
@@ -101,12 +100,6 @@ def dataset_fingerprint(dataset: Dataset) -> str:
     return digest.hexdigest()
 
 
-def package_versions() -> dict[str, str]:
+def bundle_versions() -> dict[str, str]:
     """Versions of Python and of the packages that a bundle's numbers depend on."""
-    versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return versions
+    return package_versions(_PACKAGES)
