@@ -126,11 +126,27 @@ class ModelConfig(Settings):
         Raises:
             ConfigError: no such preset, or an override is unknown or out of range.
         """
-        values = {**_of_preset(_MODEL_PRESETS, preset), "name": name, "preset": preset}
-        if name == "two_tower":
-            values["augmented"] = "none"
-            values["lambda_ca"] = 0.0
-        return validate(cls, {**values, **overrides}, "model")
+        values = {**_of_preset(_MODEL_PRESETS, preset), **_MODEL_DEFAULTS.get(name, {})}
+        return validate(cls, {**values, "name": name, "preset": preset, **overrides}, "model")
+
+    def for_model(self, name: str) -> Self:
+        """The same settings for another trained model.
+
+        What either model fixes by its nature (two_tower: no augmented vectors) is taken from the
+        other model's own preset; every other setting stays as it is here.
+
+        Raises:
+            ConfigError: there is no such trained model.
+        """
+        if name == self.name:
+            return self
+        if name not in _MODEL_DEFAULTS:
+            known = ", ".join(_MODEL_DEFAULTS)
+            raise ConfigError(f"model: {name!r} given; it must be one of {known}")
+        preset = type(self).of(name, self.preset)
+        fixed = {"name", *_MODEL_DEFAULTS[self.name], *_MODEL_DEFAULTS[name]}
+        values = {field: getattr(preset, field) for field in fixed}
+        return validate(type(self), {**self.model_dump(), **values}, "model")
 
 
 class TrainingConfig(Settings):
@@ -252,7 +268,7 @@ class RunConfig(Settings):
             preset: Any = model.preset
         elif isinstance(model, dict):
             name, preset = model.get("name", "dat"), model.get("preset", "recommended")
-            if preset in tuple(_MODEL_PRESETS) and name in ("dat", "two_tower"):
+            if preset in tuple(_MODEL_PRESETS) and name in tuple(_MODEL_DEFAULTS):
                 values["model"] = {**ModelConfig.of(name, preset).model_dump(), **model}
         else:
             return values
@@ -275,6 +291,12 @@ _MODEL_PRESETS: dict[str, dict[str, Any]] = {
         "id_dropout": 0.0,
     },
 }
+
+_MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
+    "dat": {},
+    "two_tower": {"augmented": "none", "lambda_ca": 0.0},
+}
+"""What each trained model fixes by its nature, whatever the preset."""
 
 _TRAINING_PRESETS: dict[str, dict[str, Any]] = {
     "recommended": {},

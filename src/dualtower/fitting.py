@@ -9,7 +9,7 @@ from dualtower.errors import ConfigError, DataError
 from dualtower.evaluation.evaluate import validation_metric
 from dualtower.evaluation.metrics import parse_metric
 from dualtower.models.base import Model, SolvedModel
-from dualtower.models.two_tower import TwoTower
+from dualtower.models.trained import TrainedModel
 from dualtower.training.loop import train
 from dualtower.training.seeds import VALIDATION, sub_seed
 
@@ -48,7 +48,7 @@ def fit(
             raise DataError("fit: the training log has no events; check filter and split")
         model.solve(log)
         return model
-    if not isinstance(model, TwoTower):
+    if not isinstance(model, TrainedModel):
         raise ConfigError(f"fit: {type(model).__name__} has neither a solve nor a training loss")
     config = training or TrainingConfig.of(model.config.preset)
     validate = None
@@ -60,13 +60,13 @@ def fit(
 
 def _validator(
     validation: Log, config: TrainingConfig, evaluation: EvaluationConfig | None
-) -> Callable[[TwoTower], float]:
+) -> Callable[[TrainedModel], float]:
     """Rank a fixed random choice of the validation queries and give the watched metric."""
     name = config.validation_metric
     parse_metric(name)
     seed = sub_seed(config.seed, VALIDATION)
 
-    def validate(model: TwoTower) -> float:
+    def validate(model: TrainedModel) -> float:
         queries = config.validation_queries
         return validation_metric(
             model, validation, name, config=evaluation, queries=queries, seed=seed

@@ -134,7 +134,7 @@ def test_a_request_is_encoded_alike_alone_among_many_and_in_blocks(
     for row in range(4):
         alone = model.encode_queries(batch.take(np.array([row])))
         assert alone[0] == pytest.approx(together[row], abs=1e-6)
-    monkeypatch.setattr("dualtower.models.two_tower._ENCODE_BLOCK", 3)
+    monkeypatch.setattr("dualtower.models.trained._ENCODE_BLOCK", 3)
     assert model.encode_queries(batch) == pytest.approx(together, abs=1e-6)
 
 

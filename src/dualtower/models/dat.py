@@ -2,9 +2,10 @@
 
 from typing import ClassVar
 
-from dualtower.data.columns import FeatureSpace
+from dualtower.data.columns import FeatureColumn, FeatureSpace
 from dualtower.models.augmented import Augmented, Learned, LeaveOut
-from dualtower.models.two_tower import TwoTower
+from dualtower.models.network import Network
+from dualtower.models.trained import TrainedModel
 
 FOLDS = 8
 """Training batches hold queries of one of so many folds; a_v leaves the batch's own fold out."""
@@ -12,7 +13,7 @@ FADE = 0.6
 """Between epochs the sums behind a_v shrink to this share."""
 
 
-class DAT(TwoTower):
+class DAT(TrainedModel):
     """Two towers that each read an augmented vector of the other (AMM), aligned by category (CAL).
 
     `augmented = "leave_out"` (default) is Eq. 2's minimiser without the example at hand;
@@ -21,6 +22,11 @@ class DAT(TwoTower):
     """
 
     name: ClassVar[str] = "dat"
+
+    def _make_network(
+        self, space: FeatureSpace, item_features: dict[str, FeatureColumn]
+    ) -> Network:
+        return Network(self.config, space, item_features, self._augmented(space))
 
     def _augmented(self, space: FeatureSpace) -> Augmented | None:
         config = self.config
@@ -38,6 +44,3 @@ class DAT(TwoTower):
             fade=FADE,
             history_length=config.history_length,
         )
-
-    def _check(self) -> None:
-        """Every combination of settings is a DAT."""

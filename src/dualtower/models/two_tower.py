@@ -1,23 +1,12 @@
 """The two-tower model: a query tower and an item tower, scored by the inner product."""
 
-from typing import Any, ClassVar, Self
+from typing import ClassVar
 
-import numpy as np
-import numpy.typing as npt
-import torch
-
-from dualtower.config import ModelConfig, Preset, validate
-from dualtower.data.columns import FeatureColumn, FeatureSpace, QueryBatch
-from dualtower.errors import ConfigError, NotFittedError
-from dualtower.models.augmented import Augmented
-from dualtower.models.base import VectorModel
-from dualtower.models.network import Network
-from dualtower.models.record import TrainingRecord
-
-_ENCODE_BLOCK = 4096
+from dualtower.errors import ConfigError
+from dualtower.models.trained import TrainedModel
 
 
-class TwoTower(VectorModel):
+class TwoTower(TrainedModel):
     """Query tower and item tower, each Eq. 1 without augmented vectors.
 
     The query tower may read features, context, history and the query's id; the item tower its id
@@ -25,93 +14,6 @@ class TwoTower(VectorModel):
     """
 
     name: ClassVar[str] = "two_tower"
-    config: ModelConfig
-    record: TrainingRecord | None = None
-    """How training went; None before the fit and after loading."""
-    network: Network | None = None
-    """The towers; None before the fit."""
-
-    def __init__(
-        self, config: ModelConfig | None = None, *, preset: Preset = "recommended", **overrides: Any
-    ) -> None:
-        """Choose the settings.
-
-        Args:
-            config: all settings; None takes the preset's with `overrides` on top.
-            preset: `recommended` or `paper`.
-            overrides: fields of `ModelConfig`.
-
-        Raises:
-            ConfigError: a setting is unknown, out of range, or does not fit this model.
-        """
-        self.config = config or ModelConfig.of(self.name, preset, **overrides)
-        if self.config.name != self.name:
-            raise ConfigError(f"model: name is {self.config.name!r}, the model is {self.name!r}")
-        self._check()
-
-    @property
-    def fitted(self) -> bool:
-        """Whether the model was trained or loaded."""
-        return self.network is not None
-
-    def build(
-        self, space: FeatureSpace, item_features: dict[str, FeatureColumn], device: torch.device
-    ) -> Network:
-        """Make fresh towers for these sizes, with weights from torch's global generator."""
-        self.space = space
-        network = Network(self.config, space, item_features, self._augmented(space))
-        self.network = network.to(device)
-        return self.network
-
-    def encode_queries(self, batch: QueryBatch) -> npt.NDArray[np.float32]:
-        """p_u of each query, `[queries, output_dim]`, of unit length.
-
-        Raises:
-            NotFittedError: the model was not trained.
-        """
-        network = self._fitted_network()
-        blocks = [
-            network.encode_batch(
-                batch.take(np.arange(start, min(start + _ENCODE_BLOCK, len(batch))))
-            )
-            for start in range(0, len(batch), _ENCODE_BLOCK)
-        ]
-        if not blocks:
-            return np.zeros((0, self.config.output_dim), dtype=np.float32)
-        vectors: npt.NDArray[np.float32] = torch.cat(blocks).cpu().numpy()
-        return vectors
-
-    def encode_items(self) -> npt.NDArray[np.float32]:
-        """p_v of every item row, `[items, output_dim]`, of unit length.
-
-        Raises:
-            NotFittedError: the model was not trained.
-        """
-        vectors: npt.NDArray[np.float32] = self._fitted_network().cached_vectors.cpu().numpy()
-        return vectors
-
-    def state(self) -> dict[str, npt.NDArray[Any]]:
-        """Weights, tables, sums and the cached item vectors, by name.
-
-        Raises:
-            NotFittedError: the model was not trained.
-        """
-        state = self._fitted_network().state_dict()
-        return {name: tensor.cpu().numpy() for name, tensor in state.items()}
-
-    @classmethod
-    def from_state(
-        cls, config: dict[str, Any], space: FeatureSpace, state: dict[str, npt.NDArray[Any]]
-    ) -> Self:
-        """The fitted model; the items' features stay in their cached embeddings."""
-        model = cls(validate(ModelConfig, config, "model"))
-        network = model.build(space, {}, torch.device("cpu"))
-        network.load_state_dict({name: torch.from_numpy(np.array(a)) for name, a in state.items()})
-        network.eval()
-        return model
-
-    def _augmented(self, space: FeatureSpace) -> Augmented | None:
-        return None
 
     def _check(self) -> None:
         if self.config.augmented != "none" or self.config.lambda_ca:
@@ -119,8 +21,3 @@ class TwoTower(VectorModel):
                 "model: two_tower has no augmented vectors and no category alignment; "
                 'use name = "dat", or augmented = "none" and lambda_ca = 0'
             )
-
-    def _fitted_network(self) -> Network:
-        if self.network is None:
-            raise NotFittedError(f"{self.name} was not trained yet; call dualtower.fit first")
-        return self.network

@@ -23,8 +23,8 @@ from dualtower.evaluation.results import (
     write_results,
 )
 from dualtower.files import write_json
-from dualtower.models import MODELS
-from dualtower.studies.floors import FLOORS, tuned_settings
+from dualtower.models import MODELS, SOLVED
+from dualtower.studies.floors import tuned_settings
 from dualtower.studies.run import changed, fit_model, load_or_prepare, without_traces
 
 _PROTOCOLS = {
@@ -110,7 +110,7 @@ def compare_models(study: Study, say: Callable[[str], None]) -> Results:
     finished = study.folder / "finished"
     runs = []
     for name in study.models:
-        for seed in (0,) if name in FLOORS else study.seeds:
+        for seed in (0,) if name in SOLVED else study.seeds:
             kept = finished / f"{key}-{name}-{seed}.json"
             if not kept.is_file():
                 say(f"{name}, seed {seed}: fitting")
@@ -163,7 +163,7 @@ def make_results(
 
 
 def _one_run(study: Study, config: RunConfig, parts: Split, name: str, seed: int) -> Run:
-    settings = tuned_settings(name, parts, config=config.evaluation) if name in FLOORS else {}
+    settings = tuned_settings(name, parts, config=config.evaluation) if name in SOLVED else {}
     seeded = changed(without_traces(config), seed=seed)
     fitted_on = "train+validation" if study.final else "train"
     start = time.monotonic()

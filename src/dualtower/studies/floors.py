@@ -6,14 +6,9 @@ from typing import Any
 from dualtower.config import EvaluationConfig
 from dualtower.data.dataset import Split
 from dualtower.evaluation.evaluate import validation_metric
+from dualtower.models import SOLVED
 from dualtower.models.base import SolvedModel
-from dualtower.models.ease import EASE
-from dualtower.models.item_knn import ItemKNN
-from dualtower.models.popularity import Popularity
 from dualtower.progress import progress_bar
-
-FLOORS = ("popularity", "item_knn", "ease")
-"""Names of the models that are solved rather than trained."""
 
 _GRIDS: dict[str, list[dict[str, Any]]] = {
     "item_knn": [
@@ -68,9 +63,7 @@ def floor(name: str, settings: Mapping[str, Any]) -> SolvedModel:
     Raises:
         ConfigError: a setting is unknown or out of range.
     """
-    if name == "item_knn":
-        return ItemKNN(**settings)
-    return EASE(**settings) if name == "ease" else Popularity(**settings)
+    return SOLVED[name](**settings)
 
 
 def _same_solution(first: SolvedModel, second: SolvedModel) -> bool:

@@ -6,19 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dualtower.config import ModelConfig, RunConfig
+from dualtower.config import RunConfig
 from dualtower.data.dataset import Dataset, Log, Split
 from dualtower.data.prepare import prepare, stale_reason
 from dualtower.data.splits import split
 from dualtower.errors import ConfigError, NotFittedError
 from dualtower.files import check_replaceable
 from dualtower.fitting import fit
+from dualtower.models import SOLVED, TRAINED
 from dualtower.models.base import Model
-from dualtower.models.dat import DAT
 from dualtower.models.record import TrainingRecord
-from dualtower.models.two_tower import TwoTower
+from dualtower.models.trained import TrainedModel
 from dualtower.retrieval.bundle import Bundle
-from dualtower.studies.floors import FLOORS, floor
+from dualtower.studies.floors import floor
 
 FITTED_ON = ("train", "train+validation", "all")
 """What a model can be fitted on."""
@@ -64,26 +64,10 @@ def changed(
     }
     update: dict[str, Any] = {"training": config.training.model_copy(update=training)}
     if model is not None:
-        update["model"] = model_settings(config.model, model)
+        update["model"] = config.model.for_model(model)
     if bundle is not None:
         update["bundle"] = config.bundle.model_copy(update={"path": str(bundle)})
     return config.model_copy(update=update)
-
-
-def model_settings(config: ModelConfig, name: str) -> ModelConfig:
-    """The same settings for the other towers: two_tower without augmented vectors and CAL, or dat.
-
-    Raises:
-        ConfigError: `name` is neither.
-    """
-    if name == config.name:
-        return config
-    if name not in ("dat", "two_tower"):
-        raise ConfigError(f"model: {name!r} given; it must be dat or two_tower")
-    values = config.model_dump()
-    preset = ModelConfig.of(name, config.preset)
-    values |= {"name": name, "augmented": preset.augmented, "lambda_ca": preset.lambda_ca}
-    return ModelConfig.model_validate(values)
 
 
 def without_traces(config: RunConfig) -> RunConfig:
@@ -130,8 +114,8 @@ def fit_model(
     epochs.
 
     Args:
-        name: dat, two_tower or a floor.
-        config: the run, with the settings of the towers.
+        name: of a model in `dualtower.models.MODELS`.
+        config: the run, with the settings of the trained models.
         parts: the split dataset.
         fitted_on: one of `FITTED_ON`.
         settings: of a floor; its defaults apply without them.
@@ -140,11 +124,11 @@ def fit_model(
         ConfigError: there is no such model.
     """
     log = training_log(parts.train.dataset, parts, fitted_on)
-    if name in FLOORS:
+    if name in SOLVED:
         return fit(floor(name, settings or {}), log)
-    towers = model_settings(config.model, name)
+    towers = config.model.for_model(name)
     validation = parts.validation if fitted_on == "train" else None
-    model = DAT(towers) if towers.name == "dat" else TwoTower(towers)
+    model = TRAINED[name](towers)
     return fit(
         model,
         log,
@@ -175,12 +159,12 @@ def fit_bundle(config: RunConfig, fitted_on: str, say: Callable[[str], None]) ->
 
 
 def training_record(model: Model) -> TrainingRecord:
-    """How the training of a two-tower model or DAT went.
+    """How the training of a model that learns by steps went.
 
     Raises:
         NotFittedError: the model was not trained in this process.
     """
-    record = model.record if isinstance(model, TwoTower) else None
+    record = model.record if isinstance(model, TrainedModel) else None
     if record is None:
         raise NotFittedError(f"{model.name} was not trained in this process: it has no record")
     return record

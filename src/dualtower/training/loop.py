@@ -18,7 +18,7 @@ from dualtower.data.dataset import Log
 from dualtower.errors import ConfigError, DataError
 from dualtower.models.network import Network
 from dualtower.models.record import EpochRecord, TrainingRecord
-from dualtower.models.two_tower import TwoTower
+from dualtower.models.trained import TrainedModel
 from dualtower.progress import Bar, progress_bar
 from dualtower.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from dualtower.training.collapse import find_collapse, sample_rows, warn_of_collapse
@@ -27,12 +27,12 @@ from dualtower.training.pairs import Pairs
 from dualtower.training.seeds import DROPOUT, FOLDS, INITIAL_WEIGHTS, NEGATIVES, ORDER, sub_seed
 from dualtower.training.windows import Batch, Windows
 
-Validate = Callable[[TwoTower], float]
+Validate = Callable[[TrainedModel], float]
 _COLLAPSE_SAMPLE = 1000
 
 
 def train(
-    model: TwoTower,
+    model: TrainedModel,
     log: Log,
     config: TrainingConfig,
     *,
@@ -77,7 +77,7 @@ def train(
 class _Run:
     def __init__(
         self,
-        model: TwoTower,
+        model: TrainedModel,
         network: Network,
         log: Log,
         config: TrainingConfig,
@@ -255,7 +255,7 @@ def _print(log: Log) -> dict[str, Any]:
     return {"space": dataset.space().to_dict(), "events": log.event_count, "checksum": checksum}
 
 
-def _examples(model: TwoTower, log: Log, config: TrainingConfig) -> Windows | Pairs:
+def _examples(model: TrainedModel, log: Log, config: TrainingConfig) -> Windows | Pairs:
     if config.examples == "pairs":
         return Pairs(log, batch_size=config.batch_size)
     assert model.network is not None
