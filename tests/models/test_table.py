@@ -201,3 +201,29 @@ def test_it_follows_the_module_to_another_type_and_device() -> None:
     assert table.optimizer_state()["moments"].dtype == torch.float64
     model.to("meta")
     assert {value.device.type for value in table.optimizer_state().values()} == {"meta"}
+
+
+def test_untrained_rows_take_the_unknown() -> None:
+    table = table_of(6, 2)
+    table(torch.tensor([0, 2, 5])).sum().backward()
+    table.update(0.1)
+    before = table.weight.clone()
+    table.share_unknown()
+    assert torch.equal(table.weight[[0, 2, 5]], before[[0, 2, 5]])
+    assert torch.equal(table.weight[[1, 3, 4]], before[[0, 0, 0]])
+
+
+def test_an_untrained_unknown_is_the_mean_of_the_trained_rows() -> None:
+    table = table_of(5, 2)
+    table(torch.tensor([2, 4])).sum().backward()
+    table.update(0.1)
+    expected = (table.weight[2] + table.weight[4]) / 2
+    table.share_unknown()
+    torch.testing.assert_close(table.weight[[0, 1, 3]], expected.expand(3, 2), rtol=0, atol=1e-7)
+
+
+def test_before_any_step_nothing_is_shared() -> None:
+    table = table_of(5, 2)
+    before = table.weight.clone()
+    table.share_unknown()
+    assert torch.equal(table.weight, before)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from dualtower.models.features import hide_rows
 from dualtower.models.history import pool_by_lag
 from dualtower.models.table import EmbeddingTable
 
@@ -181,8 +182,17 @@ class Learned(Augmented):
     their input (docs/model.md, "The label leak").
     """
 
-    def __init__(self, query_count: int, item_count: int, output_dim: int, dim: int) -> None:
+    def __init__(
+        self,
+        query_count: int,
+        item_count: int,
+        output_dim: int,
+        dim: int,
+        *,
+        id_dropout: float = 0.0,
+    ) -> None:
         super().__init__()
+        self._id_dropout = id_dropout
         self.dim = self.query_dim = self.item_dim = dim
         self.folds = 1
         self.reads_past = self.exact = False
@@ -196,6 +206,7 @@ class Learned(Augmented):
         return rows
 
     def item(self, items: Tensor, fold: int | None) -> Tensor:
-        """The row of each item."""
-        rows: Tensor = self.items(items, unique=True)
-        return rows
+        """The row of each item; in training a share of them read the unknown's, row 0."""
+        rows = hide_rows(items, self._id_dropout if self.training else 0.0)
+        found: Tensor = self.items(rows, unique=rows is items)
+        return found

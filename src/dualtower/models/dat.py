@@ -34,7 +34,11 @@ class DAT(TrainedModel):
             return None
         if config.augmented == "learned":
             return Learned(
-                space.query_count, space.item_count, config.output_dim, config.augmented_dim
+                space.query_count,
+                space.item_count,
+                config.output_dim,
+                config.augmented_dim,
+                id_dropout=config.id_dropout,
             )
         return LeaveOut(
             space.item_count,

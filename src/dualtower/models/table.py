@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 _TINY = 1e-30
+_BLOCK = 65_536
 
 
 class EmbeddingTable(nn.Module):
@@ -167,6 +168,27 @@ class EmbeddingTable(nn.Module):
         _write_rows(self._steps, rows, steps)
         _write_rows(self._moments, rows, moments)
         _write_rows(self.weight, rows, value)
+
+    @torch.no_grad()
+    def share_unknown(self) -> None:
+        """Give the unknown's values, row 0's, to every row that no step has trained yet.
+
+        A row that is only known from validation, test or a features table would otherwise stand
+        for whatever was drawn for it at the start. Where row 0 itself was never trained, since ids
+        are never hidden, it becomes the mean of the trained rows first. Costs one pass over the
+        step counts; call it once an epoch. Nothing happens before the first `update`.
+        """
+        if self._steps is None or self._moments is None:
+            return
+        trained = self._steps > 0
+        if not self._moments[0].any():  # at most named as padding, without a gradient
+            trained[0] = False
+            total = self.weight.new_zeros(self.dim)
+            for start in range(0, self.rows, _BLOCK):
+                part = slice(start, start + _BLOCK)
+                total += self.weight[part][trained[part]].sum(0)
+            self.weight[0] = total / trained.sum()
+        self.weight[~trained] = self.weight[0].clone()
 
     def optimizer_state(self) -> dict[str, Tensor]:
         """`moments` `[rows, 2 · dim]` and `steps` `[rows]` int32; empty before the first update.

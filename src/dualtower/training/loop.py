@@ -132,6 +132,8 @@ class _Run:
             loss_sum, steps = loss_sum + loss, steps + 1
             positives += len(batch.targets)
             bar.advance(len(batch.targets), note=f"epoch {epoch + 1}, loss {loss:.4f}")
+        for table in self.network.tables():
+            table.share_unknown()
         seconds = time.perf_counter() - started
         self._look_for_collapse(sample, epoch + 1)
         metric = self._validated()
