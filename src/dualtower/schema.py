@@ -52,8 +52,8 @@ class Schema(BaseModel):
     position: str | None = None
     """Column of the interactions that orders a log by whole numbers, where no time is known."""
     weight: str | None = None
-    """Column of the interactions with a non-negative weight (rating, value). It is checked and kept
-    in the dataset; the models count every event alike."""
+    """Column of the interactions with a non-negative weight: how much each event counts in the
+    training loss (docs/data.md). A rating is not one by itself."""
     split: str | None = None
     """Column of the interactions that says train, validation (or valid) or test."""
     category: str | None = None

@@ -48,6 +48,13 @@ def test_every_setting_is_there_and_has_a_remark(tmp_path: Path) -> None:
     assert any('#   {name = "device"},' in line for line in lines)
 
 
+def test_a_rating_is_only_suggested_as_a_weight(tmp_path: Path) -> None:
+    path = write(tmp_path, "log.parquet", interactions())
+    lines = config_text(discover([path]), tmp_path / "run.toml").splitlines()
+    place = lines.index('# weight = "rating"')
+    assert "A low rating" in " ".join(lines[place - 3 : place])
+
+
 def test_tables_in_a_folder_called_dataset_are_not_replaced_by_it(tmp_path: Path) -> None:
     tables = tmp_path / "dataset"
     tables.mkdir()

@@ -56,7 +56,8 @@ def test_tables_are_told_apart_by_names_and_ids(tmp_path: Path, suffix: str) -> 
     columns = guess.config.columns
     assert (columns.query_id, columns.item_id) == ("userId", "movieId")
     assert (columns.item_id_in_items, columns.query_id_in_queries) == ("id", None)
-    assert (columns.timestamp, columns.position, columns.weight) == ("timestamp", None, "rating")
+    assert (columns.timestamp, columns.position, columns.weight) == ("timestamp", None, None)
+    assert guess.weight_candidate == "rating"
     assert (columns.category, columns.split) == ("genre", None)
     assert [feature.name for feature in columns.item_features] == ["genre"]
     assert [feature.name for feature in columns.query_features] == ["age"]
@@ -89,7 +90,17 @@ def test_small_whole_numbers_called_timestamp_are_positions(tmp_path: Path) -> N
 
 def test_a_weight_with_negative_values_is_passed_over(tmp_path: Path) -> None:
     log = interactions().with_columns(rating=pl.col("rating") - 3)
-    assert discover([write(tmp_path, "log.parquet", log)]).config.columns.weight is None
+    guess = discover([write(tmp_path, "log.parquet", log)])
+    assert (guess.config.columns.weight, guess.weight_candidate) == (None, None)
+
+
+def test_only_a_column_called_weight_is_one_without_asking(tmp_path: Path) -> None:
+    log = interactions().with_columns(quantity=pl.lit(2), weight=pl.lit(0.5))
+    guess = discover([write(tmp_path, "log.parquet", log)])
+    assert (guess.config.columns.weight, guess.weight_candidate) == ("weight", None)
+    guess = discover([write(tmp_path, "other.parquet", log.drop("weight", "rating"))])
+    assert (guess.config.columns.weight, guess.weight_candidate) == (None, "quantity")
+    assert [feature.name for feature in guess.context_candidates] == ["device"]
 
 
 def test_without_telling_names_the_most_repeated_columns_count(tmp_path: Path) -> None:

@@ -173,18 +173,26 @@ def test_split_comes_before_position() -> None:
 def test_columns_with_the_usual_names_are_found() -> None:
     log = pl.DataFrame(
         {"user_id": [1, 1], "item_id": [5, 6], "datetime": ["2024-01-02", "2024-01-01"]}
-    ).with_columns(rating=pl.Series([4, 5]))
+    ).with_columns(rating=pl.Series([4, 5]), weight=pl.Series([1, 2]))
     items = pl.DataFrame({"item_id": [6, 5], "category": ["x", "y"]})
     dataset = Dataset.from_frames(log, items=items)
-    assert dataset.schema == Schema(timestamp="datetime", weight="rating", category="category")
+    assert dataset.schema == Schema(timestamp="datetime", weight="weight", category="category")
     assert dataset.items.tolist() == [2, 1]
     assert dataset.weights is not None
-    assert dataset.weights.tolist() == [5.0, 4.0]
+    assert dataset.weights.tolist() == [2.0, 1.0]
     assert dataset.category_vocabulary.decode(dataset.item_categories).to_list() == [
         None,
         "y",
         "x",
     ]
+
+
+def test_a_rating_is_no_weight_unless_it_is_named_as_one() -> None:
+    log = pl.DataFrame({"user_id": [1, 1], "item_id": [5, 6], "rating": [4, 5]})
+    assert Dataset.from_frames(log).weights is None
+    named = Dataset.from_frames(log, schema=Schema(weight="rating"))
+    assert named.weights is not None
+    assert named.weights.tolist() == [4.0, 5.0]
 
 
 def test_ids_of_a_side_table_are_not_rounded() -> None:

@@ -61,3 +61,19 @@ def test_an_empty_batch_and_negative_counts_are_refused() -> None:
         mimic(torch.zeros(0, 4), torch.zeros(0, 4), 4)
     with pytest.raises(ValueError, match="at least 0: -1"):
         mimic(torch.zeros(1, 4), torch.zeros(1, 4), -1)
+
+
+def test_weights_by_hand_where_the_batch_is_as_large_as_the_dimension() -> None:
+    # Squared distances 1 + 4 and 9 + 0 with weights 1 and 3: (5 + 27) / 4, over 1 + 4 pairs.
+    augmented = torch.tensor([[1.0, 2.0], [3.0, 0.0]], requires_grad=True)
+    weights = torch.tensor([1.0, 3.0])
+    loss = mimic(augmented, torch.zeros(2, 2), 4, weights)
+    assert loss.item() == pytest.approx(32 / 4 / 5)
+    loss.backward()
+    torch.testing.assert_close(augmented.grad, torch.tensor([[2.0, 4.0], [18.0, 0.0]]) / 4 / 5)
+
+
+def test_equal_weights_count_like_none() -> None:
+    augmented, embedding = torch.rand(2, 5, 3, generator=torch.Generator().manual_seed(0))
+    weighted = mimic(augmented, embedding, 4, torch.full((5,), 7.0))
+    torch.testing.assert_close(weighted, mimic(augmented, embedding, 4))

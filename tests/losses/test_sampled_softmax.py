@@ -156,3 +156,30 @@ def test_shapes_that_would_broadcast_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         sampled_softmax(*(torch.zeros(shape) for shape in shapes), **options)
+
+
+def test_weights_by_hand() -> None:
+    # The rows of the first test, with weights 3 and 1.
+    queries = torch.eye(2, dtype=torch.float64)
+    positives = torch.tensor([[2.0, 1.0], [1.0, 3.0]], dtype=torch.float64).log()
+    candidates = torch.tensor([[1.0, 1.0], [1.0, 4.0]], dtype=torch.float64).log()
+    weights = torch.tensor([3.0, 1.0], dtype=torch.float64)
+    loss = sampled_softmax(queries, positives, candidates, weights=weights)
+    assert loss.item() == pytest.approx(-(3 * math.log(2 / 4) + math.log(3 / 8)) / 4, rel=1e-12)
+    same = sampled_softmax(queries, positives, candidates, weights=2 * weights)
+    torch.testing.assert_close(same, loss, rtol=1e-14, atol=0)
+    twice = [tensor.repeat(2, 1) for tensor in (queries, positives)]
+    same = sampled_softmax(*twice, candidates, weights=weights.repeat(2))
+    torch.testing.assert_close(same, loss, rtol=1e-14, atol=0)
+
+
+def test_gradients_with_weights_agree_with_finite_differences() -> None:
+    """Also where batch, dimension and number of candidates are the same."""
+    inputs = tuple(vectors(3, seed).requires_grad_() for seed in range(3))
+    weights = torch.tensor([0.5, 0.0, 2.0], dtype=torch.float64)
+    assert torch.autograd.gradcheck(
+        lambda *v: sampled_softmax(*v, temperature=0.5, weights=weights), inputs
+    )
+    sampled_softmax(*inputs, weights=weights).backward()
+    assert inputs[0].grad is not None
+    assert inputs[0].grad[1].tolist() == [0, 0, 0]

@@ -15,6 +15,7 @@ from dualtower.errors import BundleError, CollapseWarning, ConfigError, DataErro
 from dualtower.models.dat import DAT
 from dualtower.models.table import EmbeddingTable
 from dualtower.models.two_tower import TwoTower
+from dualtower.schema import Schema
 from dualtower.training.loop import Validate, train
 from tests.helpers import tiny_dataset
 from tests.training.runs import (
@@ -340,3 +341,26 @@ def test_the_cosine_schedule_starts_at_the_peak_and_ends_near_zero(monkeypatch):
     assert rates[0] == loop().table_learning_rate
     assert sorted(rates, reverse=True) == rates
     assert rates[-1] < 0.05 * rates[0]
+
+
+@BOTH
+def test_weights_reach_the_loss(model_settings, training_settings):
+    split = small_split()
+    dataset = replace(split.train.dataset, weights=np.ones(192, dtype=np.float32))
+    even = replace(split.train, dataset=dataset)
+    plain = trained(model_settings, training_settings)
+    model = trained(model_settings, training_settings, log=even)
+    assert np.allclose(model.encode_items(), plain.encode_items(), atol=1e-4)
+    weights = np.random.default_rng(0).random(192).astype(np.float32)
+    uneven = replace(split.train, dataset=replace(dataset, weights=weights))
+    model = trained(model_settings, training_settings, log=uneven)
+    assert not np.allclose(model.encode_items(), plain.encode_items(), atol=1e-2)
+
+
+def test_weights_that_are_all_zero_are_refused():
+    split = small_split()
+    weights = np.zeros(192, dtype=np.float32)
+    weights[split.test.start[1:]] = 1.0
+    dataset = replace(split.train.dataset, weights=weights, schema=Schema(weight="stars"))
+    with pytest.raises(DataError, match=r"'stars' weighs every training event 0"):
+        trained(*WINDOWS_LEAVE_OUT, log=replace(split.train, dataset=dataset))

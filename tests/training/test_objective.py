@@ -423,3 +423,40 @@ def test_negatives_are_the_same_again_after_a_reseed():
     assert not torch.equal(objective(made.batch)[0], first)
     objective.reseed(SEED)
     assert torch.equal(objective(made.batch)[0], first)
+
+
+def with_weights(made: Case, weights: np.ndarray) -> Case:
+    batch = Batch(**{**vars(made.batch), "weights": weights.astype(np.float32)})
+    return Case(made.dataset, made.network, made.config, batch)
+
+
+def only_target(made: Case, target: int) -> Tensor:
+    """The loss where one target alone has a weight: that target's own part."""
+    return with_weights(made, np.eye(len(made.batch.targets))[target]).loss()
+
+
+@pytest.mark.parametrize("training", [*SOFTMAX, *BCE], ids=named)
+@pytest.mark.parametrize("batch_size", [24, 8], ids=["", "batch-is-dim"])
+def test_the_loss_is_the_weighted_mean_over_the_positives(
+    training: dict[str, Any], batch_size: int
+):
+    made = case({**LEARNED, "lambda_v": 2.0}, examples="pairs", batch_size=batch_size, **training)
+    weights = np.random.default_rng(0).random(len(made.batch.targets))
+    parts = torch.stack([only_target(made, target) for target in range(batch_size)])
+    assert_close(parts.mean(), made.loss(), rtol=1e-4, atol=1e-5)
+    expected = (torch.from_numpy(weights).float() * parts).sum() / weights.sum()
+    assert_close(with_weights(made, weights).loss(), expected, rtol=1e-4, atol=1e-5)
+    assert_close(with_weights(made, 2 * weights).loss(), with_weights(made, weights).loss())
+
+
+def test_a_weight_of_zero_takes_the_positive_s_gradient_away():
+    """With negatives of its own, nothing else of the batch reads the target's query."""
+    made = case(LEARNED, examples="pairs", negatives="per_positive")
+    queries = made.batch.queries
+    dropped = queries[0]
+    with_weights(made, np.where(queries == dropped, 0.0, 1.0)).loss().backward()
+    for table in (made.network.query_table, made.network.augmented.queries):
+        table.update(0.1)
+        moments = table.optimizer_state()["moments"][:, :8]
+        assert (moments[dropped] == 0).all()
+        assert (moments[np.setdiff1d(queries, dropped)] != 0).any(1).all()

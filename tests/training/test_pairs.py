@@ -1,5 +1,7 @@
 """Pairs: every positive once, in an order drawn from the seed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -59,3 +61,12 @@ def test_the_order_depends_on_the_seed_alone():
     assert order(made, 1) == order(again, 1)
     assert order(made, 1) != order(made, 2)
     assert order(made, 1) != sorted(order(made, 1))
+
+
+def test_every_positive_has_its_event_s_weight():
+    plain = random_dataset()
+    weights = np.arange(plain.event_count, dtype=np.float32) + 0.5
+    for batch in Pairs(replace(plain, weights=weights).everything(), batch_size=7).epoch(0):
+        assert batch.weights is not None
+        assert batch.weights.tolist() == (batch.context["event"].values + 0.5).tolist()
+    assert all(b.weights is None for b in Pairs(plain.everything(), batch_size=7).epoch(0))

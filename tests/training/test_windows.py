@@ -215,3 +215,12 @@ def test_what_is_not_read_is_not_gathered():
         assert len(other.earlier) == len(other.queries)
         assert one.items.tolist() == other.items.tolist()
         assert one.known.tolist() == other.known.tolist()
+
+
+def test_every_target_has_its_event_s_weight():
+    plain = random_dataset()
+    weights = np.arange(plain.event_count, dtype=np.float32) + 0.5
+    for batch in windows(replace(plain, weights=weights).everything()).epoch(0):
+        assert batch.weights is not None
+        assert batch.weights.tolist() == (batch.context["event"].values + 0.5).tolist()
+    assert all(batch.weights is None for batch in windows(plain.everything()).epoch(0))

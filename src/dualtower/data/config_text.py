@@ -43,6 +43,9 @@ def config_text(guess: Guess, output: Path) -> str:
             if setting in _SIDES:
                 lines += _feature_lines(guess, setting, value)
                 continue
+            if (name, setting) == ("columns", "weight") and guess.weight_candidate is not None:
+                lines += _weight_lines(guess.weight_candidate)
+                continue
             if name == "data" and setting != "dataset" and value is not None:
                 value = os.path.relpath(Path(value).resolve(), folder)
             if (name, setting) in _WRITTEN:
@@ -62,6 +65,17 @@ def _free_folder(folder: Path, name: str) -> str:
     except ConfigError:
         return _free_folder(folder, f"dualtower-{name}")
     return name
+
+
+def _weight_lines(column: str) -> list[str]:
+    return [
+        *_remark(
+            f"{column} could weigh the events in the training loss: take the # away if an event "
+            "with twice the number says twice as much about what the query wants. A low rating "
+            "does not make an event a negative; leave rows out that are no positives."
+        ),
+        f"# weight = {_toml(column)}",
+    ]
 
 
 def _feature_lines(guess: Guess, side: str, features: tuple[Feature, ...]) -> list[str]:

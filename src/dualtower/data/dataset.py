@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from dualtower.data.arrays import query_chunks
 from dualtower.data.columns import (
     FeatureColumn,
     FeatureSpace,
@@ -47,7 +48,7 @@ class Dataset:
     times: npt.NDArray[np.int64] | None
     """Microseconds since 1970 (UTC) of each event, when the log is ordered by timestamp."""
     weights: npt.NDArray[np.float32] | None
-    """Weight of each event, when the schema names a weight column."""
+    """Weight of each event in the training loss, when the schema names a weight column."""
     split: npt.NDArray[np.int8] | None
     """0 train, 1 validation, 2 test of each event, when the schema names a split column; within a
     query never falling."""
@@ -80,8 +81,8 @@ class Dataset:
             items: the items table, if any.
             queries: the queries table, if any.
             schema: the column names; by default `user_id`, `item_id`, and where such columns
-                exist `timestamp` or `datetime` (else `position`), `weight` or `rating`, and the
-                items' `category`.
+                exist `timestamp` or `datetime` (else `position`), `weight`, and the items'
+                `category`.
             filter: which events are kept; all by default.
 
         Raises:
@@ -239,6 +240,19 @@ class Log:
         for rows in np.array_split(self.queries(), max(1, self.event_count // 4_000_000)):
             counts += np.bincount(self.targets(rows).values, minlength=len(counts))
         return counts
+
+    def has_weight(self) -> bool:
+        """Whether any target event has a weight above 0; without a weight column all have."""
+        weights, offsets = self.dataset.weights, self.dataset.offsets
+        if weights is None:
+            return self.event_count > 0
+        for first, last in query_chunks(offsets):
+            positive = weights[offsets[first] : offsets[last]] > 0
+            before = np.concatenate([[0], np.cumsum(positive)])
+            start, end = (part[first:last] - offsets[first] for part in (self.start, self.end))
+            if (before[end] > before[start]).any():
+                return True
+        return False
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -24,7 +25,8 @@ from dualtower.schema import Feature, Schema
 
 TIME_WORDS = ("timestamp", "datetime", "time", "date", "ts", "created", "at")
 POSITION_WORDS = ("position", "order", "rank", "index", "step", "seq", "sequence")
-WEIGHT_WORDS = ("rating", "weight", "star", "overall", "score", "value", "quantity", "count")
+WEIGHT_WORDS = ("weight", "rating", "star", "overall", "score", "value", "quantity", "count")
+"""The first is the weight as it stands; the others are only suggested."""
 SPLIT_WORDS = ("split", "fold", "subset", "partition", "set")
 _EARLIEST_EPOCH = 100_000_000
 """Whole numbers below this (1973 in seconds) in a time column are places, not times."""
@@ -45,6 +47,8 @@ class Guess:
     """Why, by setting (`columns.query_id`)."""
     context_candidates: tuple[Feature, ...] = ()
     """Columns of the interactions that may be context, if they are known at request time."""
+    weight_candidate: str | None = None
+    """A column of the interactions that may be meant as a weight, such as a rating or quantity."""
 
     @property
     def notes(self) -> list[str]:
@@ -74,12 +78,19 @@ def discover(tables: Sequence[str | Path]) -> Guess:
     if items is not None:
         others = [profile for profile in others if profile is not items[0]]
     queries = _find_side_table(others, interactions, query, QUERY_WORDS, ITEM_WORDS)
-    values: dict[str, object] = {"query_id": query.name, "item_id": item.name}
+    values: dict[str, Any] = {"query_id": query.name, "item_id": item.name}
     used = {query.name, item.name}
-    for setting, (name, reason) in _order_weight_split(interactions, used).items():
+    for setting, (name, reason) in _order_and_split(interactions, used).items():
         values[setting] = name
         reasons[f"columns.{setting}"] = reason
         used.add(name)
+    weight = _find_weight(interactions, used, values.get("split"))
+    if weight is not None:
+        used.add(weight.name)
+        if weight.words == WEIGHT_WORDS[:1]:
+            values["weight"] = weight.name
+            reasons["columns.weight"] = f"{weight.name} is a number, 0 or more, in every row"
+            weight = None
     if items is not None:
         profile, key = items
         reasons["data.items"] = (
@@ -122,7 +133,7 @@ def discover(tables: Sequence[str | Path]) -> Guess:
         columns=Schema.model_validate(values),
         split=SplitConfig(by="column" if by_column else "leave_last_out"),
     )
-    return Guess(config, reasons, context)
+    return Guess(config, reasons, context, None if weight is None else weight.name)
 
 
 def _find_interactions(profiles: Sequence[Profile]) -> tuple[Profile, Column, Column]:
@@ -211,8 +222,8 @@ def _overlap(ids: pl.Series, values: pl.Series) -> tuple[float, float]:
     return both / len(ids), both / len(cast)
 
 
-def _order_weight_split(interactions: Profile, used: set[str]) -> dict[str, tuple[str, str]]:
-    """The columns for order, weight and split, with why."""
+def _order_and_split(interactions: Profile, used: set[str]) -> dict[str, tuple[str, str]]:
+    """The columns for order and split, with why."""
     found: dict[str, tuple[str, str]] = {}
     free = [column for column in interactions.columns if column.name not in used]
     for column in _by_words(free, SPLIT_WORDS):
@@ -222,7 +233,7 @@ def _order_weight_split(interactions: Profile, used: set[str]) -> dict[str, tupl
         ):
             found["split"] = (column.name, f"{column.name} says train, validation or test")
             break
-    has_split = pl.col(found["split"][0]).is_not_null() if "split" in found else pl.lit(True)
+    has_split = _has_split(found["split"][0] if "split" in found else None)
     times = [column for column in free if column.dtype.is_temporal()]
     times.sort(key=lambda column: column.dtype == pl.Date)
     for column in dict.fromkeys([*times, *_by_words(free, TIME_WORDS)]):
@@ -235,12 +246,23 @@ def _order_weight_split(interactions: Profile, used: set[str]) -> dict[str, tupl
             if column.dtype.is_integer() and not _any(interactions, missing & has_split):
                 found["position"] = (column.name, f"{column.name} is a whole number in every row")
                 break
-    taken = {name for name, _ in found.values()}
-    for column in _by_words(free, WEIGHT_WORDS):
-        if column.name not in taken and _is_weight(interactions, column, has_split):
-            found["weight"] = (column.name, f"{column.name} is a number, 0 or more, in every row")
-            break
     return found
+
+
+def _find_weight(interactions: Profile, used: set[str], split: str | None) -> Column | None:
+    """The column that is or may be meant as a weight."""
+    free = [column for column in interactions.columns if column.name not in used]
+    fitting = (
+        column
+        for column in _by_words(free, WEIGHT_WORDS)
+        if _is_weight(interactions, column, _has_split(split))
+    )
+    return next(fitting, None)
+
+
+def _has_split(split: str | None) -> pl.Expr:
+    """The rows that are kept: without a mark in the split column a row is left out."""
+    return pl.lit(True) if split is None else pl.col(split).is_not_null()
 
 
 def _by_words(columns: Sequence[Column], vocabulary: Sequence[str]) -> list[Column]:

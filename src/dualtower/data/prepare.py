@@ -84,7 +84,8 @@ def default_schema(tables: Mapping[str, Table]) -> Schema:
     """The schema of tables whose columns have the usual names.
 
     `user_id` and `item_id`; by order of preference `timestamp` or `datetime`, else `position`;
-    `weight` or `rating`; `category` of the items table.
+    `weight`; `category` of the items table. A `rating` is no weight: whether a low one counts
+    less is for the user to say.
     """
     present = tables["interactions"].schema.names()
 
@@ -96,7 +97,7 @@ def default_schema(tables: Mapping[str, Table]) -> Schema:
     return Schema(
         timestamp=timestamp,
         position=None if timestamp else first("position"),
-        weight=first("weight", "rating"),
+        weight=first("weight"),
         category="category" if has_category else None,
     )
 

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from dualtower.losses.shares import shares
+
 _EXCLUDED = -1e30
 
 
@@ -18,6 +20,7 @@ def sampled_softmax(
     excluded: tuple[Tensor, Tensor] | None = None,
     positive_log_inclusion: Tensor | None = None,
     candidate_log_inclusion: Tensor | None = None,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Mean of -log softmax of each query's positive against the candidates of the batch.
 
@@ -30,7 +33,7 @@ def sampled_softmax(
     j over the candidates that are not excluded for the row. The scores `[batch, candidates]` exist
     once, in one buffer that the forward fills and the backward reads: nothing else of that size is
     kept or written. Once differentiable; duplicating the rows does not change the loss; no
-    gradient goes to the inclusions.
+    gradient goes to the inclusions and weights.
 
     Args:
         queries: p_u, `[batch, dim]`.
@@ -42,9 +45,11 @@ def sampled_softmax(
             named twice.
         positive_log_inclusion: log q of each positive, `[batch]`; None: no correction.
         candidate_log_inclusion: log q of each candidate, `[candidates]`; None: no correction.
+        weights: of the rows, `[batch]`; None: all count the same.
 
     Returns:
-        The mean over the batch, a scalar; 0 for a row whose candidates are all excluded.
+        The mean over the batch, with `weights` the weighted mean, a scalar; 0 for a row whose
+        candidates are all excluded.
 
     Raises:
         ValueError: the shapes do not fit, or the batch is empty.
@@ -71,6 +76,7 @@ def sampled_softmax(
         excluded,
         positive_log_inclusion,
         candidate_log_inclusion,
+        None if weights is None else shares(weights, batch),
     )
     return loss
 
@@ -86,6 +92,7 @@ class _SampledSoftmax(torch.autograd.Function):
         excluded: tuple[Tensor, Tensor] | None,
         positive_log_inclusion: Tensor | None,
         candidate_log_inclusion: Tensor | None,
+        share: Tensor | None,
     ) -> Tensor:
         scaled = queries / temperature
         positive = (scaled * positives).sum(1, keepdim=True)
@@ -101,21 +108,25 @@ class _SampledSoftmax(torch.autograd.Function):
         scores.sub_(highest).exp_()
         own = (positive - highest).exp_()
         total = scores.sum(1, keepdim=True) + own
-        ctx.save_for_backward(queries, positives, candidates, scores, own, total)
+        ctx.save_for_backward(queries, positives, candidates, scores, own, total, share)
         ctx.temperature = temperature
-        return (total.log() + highest - positive).mean()
+        losses = total.log() + highest - positive
+        return losses.mean() if share is None else share @ losses[:, 0]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        queries, positives, candidates, scores, own, total = ctx.saved_tensors
-        scale = gradient / (len(queries) * ctx.temperature)
+        queries, positives, candidates, scores, own, total, share = ctx.saved_tensors
+        if share is None:
+            scale = gradient / (len(queries) * ctx.temperature)
+        else:
+            scale = gradient * share[:, None] / ctx.temperature
         weight = scale / total
         own_weight = own * weight - scale
         to_queries = (scores @ candidates).mul_(weight).addcmul_(own_weight, positives)
         to_positives = own_weight * queries
         to_candidates = scores.T @ (queries * weight)
-        return to_queries, to_positives, to_candidates, None, None, None, None
+        return to_queries, to_positives, to_candidates, None, None, None, None, None
 
 
 def _row_maximum(scores: Tensor) -> Tensor:

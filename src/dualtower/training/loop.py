@@ -58,6 +58,11 @@ def train(
     """
     if log.event_count == 0:
         raise DataError("training: the training log has no events; check filter and split")
+    if not log.has_weight():
+        raise DataError(
+            f"training: column {log.dataset.schema.weight!r} weighs every training event 0, so "
+            "that there is nothing to learn; give weights above 0, or leave columns.weight out"
+        )
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     device = _device(config.device)
@@ -244,8 +249,7 @@ def _print(log: Log) -> dict[str, Any]:
     dataset = log.dataset
     arrays: list[npt.NDArray[Any]] = [log.start, log.end, log.corpus]
     arrays += [dataset.items, dataset.item_categories]
-    if dataset.times is not None:
-        arrays.append(dataset.times)
+    arrays += [array for array in (dataset.times, dataset.weights) if array is not None]
     for columns in (dataset.query_features, dataset.item_features, dataset.context_features):
         for column in columns.values():
             arrays.append(column.values)

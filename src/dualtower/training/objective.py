@@ -14,6 +14,7 @@ from dualtower.losses.binary_cross_entropy import binary_cross_entropy
 from dualtower.losses.category_alignment import category_alignment
 from dualtower.losses.mimic import mimic
 from dualtower.losses.sampled_softmax import sampled_softmax
+from dualtower.losses.shares import shares
 from dualtower.models.augmented import Learned
 from dualtower.models.network import Encoded, Network, QueryWindows
 from dualtower.training.negatives import (
@@ -68,9 +69,10 @@ class Objective:
         inputs = network.drop(network.item_inputs(block.items))
         item, vectors = self._encode_items(batch, block, inputs)
         query = network.encode_query(self._windows(batch, block.events), inputs, vectors)
-        loss = self._retrieval_loss(batch, block, query.vectors, item.vectors)
+        weights = None if batch.weights is None else self._to(batch.weights)
+        loss = self._retrieval_loss(batch, block, query.vectors, item.vectors, weights)
         if isinstance(network.augmented, Learned):
-            loss = loss + self._mimic(block, query, item)
+            loss = loss + self._mimic(block, query, item, weights)
         if model.lambda_ca:
             categories = self._categories[block.items[: block.candidate_count]]
             known = categories > 0
@@ -166,7 +168,12 @@ class Objective:
         )
 
     def _retrieval_loss(
-        self, batch: Batch, block: ItemBlock, queries: Tensor, items: Tensor
+        self,
+        batch: Batch,
+        block: ItemBlock,
+        queries: Tensor,
+        items: Tensor,
+        weights: Tensor | None,
     ) -> Tensor:
         temperature = self._config.temperature
         positives = items[block.positive]
@@ -177,9 +184,13 @@ class Objective:
                 functional.embedding(block.negative, items), scaled.unsqueeze(2)
             ).squeeze(2)
             if self._config.loss == "binary_cross_entropy":
-                return binary_cross_entropy(positive, negative)
+                return binary_cross_entropy(positive, negative, weights)
             scores = torch.cat([positive[:, None], negative], dim=1)
-            return functional.cross_entropy(scores, scores.new_zeros(len(scores), dtype=torch.long))
+            own = scores.new_zeros(len(scores), dtype=torch.long)
+            if weights is None:
+                return functional.cross_entropy(scores, own)
+            losses = functional.cross_entropy(scores, own, reduction="none")
+            return shares(weights, len(losses)) @ losses
         assert block.shared is not None
         excluded = self._excluded(batch, block)
         if self._config.loss == "binary_cross_entropy":
@@ -187,7 +198,7 @@ class Objective:
             negative = scaled @ items[block.shared].T
             # An excluded pair gets a score at which its loss and its gradient are zero.
             negative = negative.index_put(excluded, negative.new_tensor(-1e4))
-            return binary_cross_entropy((scaled * positives).sum(1), negative)
+            return binary_cross_entropy((scaled * positives).sum(1), negative, weights)
         correction = self._log_inclusion
         rows = block.items[: block.candidate_count]
         return sampled_softmax(
@@ -198,6 +209,7 @@ class Objective:
             excluded=excluded,
             positive_log_inclusion=None if correction is None else correction[rows[block.positive]],
             candidate_log_inclusion=None if correction is None else correction[rows[block.shared]],
+            weights=weights,
         )
 
     def _excluded(self, batch: Batch, block: ItemBlock) -> tuple[Tensor, Tensor]:
@@ -219,17 +231,20 @@ class Objective:
         inside = chosen >= 0
         return row[inside], chosen[inside]
 
-    def _mimic(self, block: ItemBlock, query: Encoded, item: Encoded) -> Tensor:
+    def _mimic(
+        self, block: ItemBlock, query: Encoded, item: Encoded, weights: Tensor | None
+    ) -> Tensor:
         """λ1 loss_u + λ2 loss_v of Eq. 5 (Eq. 2)."""
         model, project = self._network.config, self._network.augmented.project  # type: ignore[union-attr]
         per_positive = self._config.negative_count if block.negative is not None else 0
         loss = query.vectors.new_zeros(())
         if query.augmented is not None and model.lambda_u:
             target = project(item.vectors.detach()[block.positive])
-            loss = loss + model.lambda_u * mimic(query.augmented, target, per_positive)
+            loss = loss + model.lambda_u * mimic(query.augmented, target, per_positive, weights)
         if item.augmented is not None and model.lambda_v:
             fed = item.augmented[block.positive]
-            loss = loss + model.lambda_v * mimic(fed, project(query.vectors.detach()), per_positive)
+            target = project(query.vectors.detach())
+            loss = loss + model.lambda_v * mimic(fed, target, per_positive, weights)
         return loss
 
     def _inclusion(self, log: Log) -> Tensor | None:

@@ -69,4 +69,5 @@ class Pairs:
             fold=0,
             query_features={n: c.take(queries) for n, c in dataset.query_features.items()},
             context={n: c.take(events) for n, c in dataset.context_features.items()},
+            weights=None if dataset.weights is None else np.asarray(dataset.weights[events]),
         )

@@ -34,6 +34,8 @@ class Batch:
     """By name, one row per window."""
     context: dict[str, FeatureColumn]
     """By name, one row per target."""
+    weights: npt.NDArray[np.float32] | None = None
+    """Weight of each target in the loss, `[targets]`; None: all count the same."""
 
 
 class Windows:
@@ -139,6 +141,7 @@ class Windows:
             fold=fold,
             query_features={n: c.take(queries) for n, c in dataset.query_features.items()},
             context={n: c.take(event) for n, c in dataset.context_features.items()},
+            weights=None if dataset.weights is None else np.asarray(dataset.weights[event]),
         )
 
     def _begin(
