@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from dualtower.models.item_knn import ItemKNN as ItemKNN
     from dualtower.models.popularity import Popularity as Popularity
     from dualtower.models.two_tower import TwoTower as TwoTower
+    from dualtower.models.wals import WALS as WALS
     from dualtower.retrieval.bundle import Bundle as Bundle
     from dualtower.schema import Feature as Feature
     from dualtower.schema import FeatureKind as FeatureKind
@@ -62,6 +63,7 @@ _MODULE_OF = {
     "Split": "data.dataset",
     "TrainingConfig": "config",
     "TwoTower": "models.two_tower",
+    "WALS": "models.wals",
     "evaluate": "evaluation.evaluate",
     "fit": "fitting",
     "load_config": "config",

@@ -217,7 +217,7 @@ class EvaluationConfig(Settings):
     """Leave items of the query's history out of the ranking."""
     cold_events: int = Field(default=5, ge=1)
     """Queries and items with fewer training events than this are cold."""
-    baselines: tuple[Literal["popularity", "item_knn", "ease", "two_tower"], ...] = (
+    baselines: tuple[Literal["popularity", "item_knn", "ease", "wals", "two_tower"], ...] = (
         "popularity",
         "item_knn",
     )

@@ -21,6 +21,7 @@ SIDE = 8
 SETTINGS: dict[str, dict[str, Any]] = {
     "item_knn": {"shrinkage": 0.0},
     "ease": {"regularization": 1.0},
+    "wals": {"factors": 4, "regularization": 0.1},
     "dat": {
         "embedding_dim": 8,
         "output_dim": 8,

@@ -4,7 +4,7 @@ import pytest
 
 from dualtower.errors import ConfigError
 from dualtower.evaluation.results import read_results
-from dualtower.studies import compare
+from dualtower.studies import compare, floors
 from dualtower.studies.compare import Study, compare_models
 from tests.synthetic import write_tables
 
@@ -53,6 +53,18 @@ def test_trained_models_run_per_seed_and_floors_once(tmp_path: Path) -> None:
     assert found.runs[2].metrics["hit_rate@10"] == 1
     assert "fitted on train and validation, measured on test" in found.protocol
     assert not (plan.folder / "finished").exists()
+
+
+def test_a_solver_that_starts_at_random_runs_per_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(floors._GRIDS, "wals", [{"factors": 4, "iterations": 2}])
+    found = compare_models(study(tmp_path, "wals"), lambda _: None)
+    assert [run.settings for run in found.runs] == [
+        {"factors": 4, "iterations": 2, "seed": 0},
+        {"factors": 4, "iterations": 2, "seed": 1},
+    ]
+    assert found.runs[0].metrics != found.runs[1].metrics
 
 
 def test_the_recorded_command_names_no_folder_of_this_machine(tmp_path: Path) -> None:

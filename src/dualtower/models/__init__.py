@@ -7,6 +7,7 @@ from dualtower.models.item_knn import ItemKNN
 from dualtower.models.popularity import Popularity
 from dualtower.models.trained import TrainedModel
 from dualtower.models.two_tower import TwoTower
+from dualtower.models.wals import WALS
 
 TRAINED: dict[str, type[TrainedModel]] = {"dat": DAT, "two_tower": TwoTower}
 """Models that learn by steps, all by the one training loop."""
@@ -15,6 +16,7 @@ SOLVED: dict[str, type[SolvedModel]] = {
     "popularity": Popularity,
     "item_knn": ItemKNN,
     "ease": EASE,
+    "wals": WALS,
 }
 """Models with a closed form or a solver of their own."""
 

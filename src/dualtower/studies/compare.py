@@ -24,7 +24,7 @@ from dualtower.evaluation.results import (
 )
 from dualtower.files import write_json
 from dualtower.models import MODELS, SOLVED
-from dualtower.studies.floors import tuned_settings
+from dualtower.studies.floors import has_seed, tuned_settings
 from dualtower.studies.run import changed, fit_model, load_or_prepare, without_traces
 
 _PROTOCOLS = {
@@ -43,7 +43,7 @@ class Study:
     models: tuple[str, ...]
     """Models by name."""
     seeds: tuple[int, ...]
-    """Seeds of the trained models; floors have none and run once."""
+    """Seeds of the trained models; floors without randomness run once."""
     final: bool
     """Fit on training and validation, measure on the test; else on training, and on validation."""
     results: Path
@@ -110,7 +110,7 @@ def compare_models(study: Study, say: Callable[[str], None]) -> Results:
     finished = study.folder / "finished"
     runs = []
     for name in study.models:
-        for seed in (0,) if name in SOLVED else study.seeds:
+        for seed in study.seeds if name not in SOLVED or has_seed(name) else (0,):
             kept = finished / f"{key}-{name}-{seed}.json"
             if not kept.is_file():
                 say(f"{name}, seed {seed}: fitting")
@@ -163,7 +163,10 @@ def make_results(
 
 
 def _one_run(study: Study, config: RunConfig, parts: Split, name: str, seed: int) -> Run:
-    settings = tuned_settings(name, parts, config=config.evaluation) if name in SOLVED else {}
+    settings = {}
+    if name in SOLVED:
+        settings = tuned_settings(name, parts, config=config.evaluation)
+        settings |= {"seed": seed} if has_seed(name) else {}
     seeded = changed(without_traces(config), seed=seed)
     fitted_on = "train+validation" if study.final else "train"
     start = time.monotonic()

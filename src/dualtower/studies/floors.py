@@ -18,6 +18,12 @@ _GRIDS: dict[str, list[dict[str, Any]]] = {
         for decay in (1.0, 0.95, 0.8, 0.6, 0.4)
     ],
     "ease": [{"regularization": weight} for weight in (30.0, 100.0, 300.0, 1000.0)],
+    "wals": [
+        {"regularization": weight, "alpha": alpha, "iterations": iterations}
+        for weight in (1.0, 10.0)
+        for alpha in (1.0, 3.0, 10.0, 30.0, 100.0)
+        for iterations in (5, 15)
+    ],
 }
 
 
@@ -64,6 +70,11 @@ def floor(name: str, settings: Mapping[str, Any]) -> SolvedModel:
         ConfigError: a setting is unknown or out of range.
     """
     return SOLVED[name](**settings)
+
+
+def has_seed(name: str) -> bool:
+    """Whether the floor `name` starts from random values, as a solver that alternates does."""
+    return "seed" in type(floor(name, {}).config).model_fields
 
 
 def _same_solution(first: SolvedModel, second: SolvedModel) -> bool:
