@@ -46,7 +46,7 @@ def test_a_model_that_is_an_object_brings_its_preset_along() -> None:
     [
         ({"model": {"preset": "best"}}, r"model.preset: Input should be .* \(given: 'best'\)"),
         ({"model": {"preset": ["paper"]}}, "model.preset: Input should be"),
-        ({"model": {"name": "mind"}}, "model.name: Input should be 'dat' or 'two_tower'"),
+        ({"model": {"name": "svd"}}, "model.name: Input should be 'dat', 'two_tower'"),
         ({"model": "dat"}, "model: Input should be"),
         ({"training": ["epochs"]}, "training: Input should be"),
         ({"model": {"hidden_dims": [64, 0]}}, "model.hidden_dims.1: .* greater than or equal to 1"),

@@ -146,7 +146,7 @@ def _kind(annotation: Any) -> str:
     if origin is Literal:
         return ", ".join(f'`"{value}"`' for value in arguments)
     if origin in (Union, UnionType):
-        return _kind(next(part for part in arguments if part is not type(None)))
+        return ", ".join(_kind(part) for part in arguments if part is not type(None))
     if origin is Annotated:
         limits = [limit for rule in arguments[1:] for limit in _limits(rule.metadata)]
         return " ".join([_kind(arguments[0]), *limits])

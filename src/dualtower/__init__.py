@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from dualtower.models.dat import DAT as DAT
     from dualtower.models.ease import EASE as EASE
     from dualtower.models.item_knn import ItemKNN as ItemKNN
+    from dualtower.models.mind import MIND as MIND
     from dualtower.models.popularity import Popularity as Popularity
     from dualtower.models.two_tower import TwoTower as TwoTower
     from dualtower.models.wals import WALS as WALS
@@ -55,6 +56,7 @@ _MODULE_OF = {
     "FeatureKind": "schema",
     "ItemKNN": "models.item_knn",
     "Log": "data.dataset",
+    "MIND": "models.mind",
     "ModelConfig": "config",
     "NotFittedError": "errors",
     "Popularity": "models.popularity",

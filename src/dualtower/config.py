@@ -72,8 +72,9 @@ class SplitConfig(Settings):
 class ModelConfig(Settings):
     """Two-tower and DAT. Every field has a default from the preset; name one to override it."""
 
-    name: Literal["dat", "two_tower"] = "dat"
-    """The Dual Augmented Two-tower model, or the same towers without augmented vectors."""
+    name: Literal["dat", "two_tower", "mind"] = "dat"
+    """The Dual Augmented Two-tower model; the same towers without augmented vectors; or several
+    interests by dynamic routing (MIND)."""
     preset: Preset = "recommended"
     """`recommended`: what works best; `paper`: the equations to the letter."""
     embedding_dim: int = Field(default=32, ge=1, le=4096)
@@ -98,6 +99,13 @@ class ModelConfig(Settings):
     """How many of the latest events the history feature and the decayed a_u see."""
     history_pools: int = Field(default=4, ge=1, le=64)
     """How many pooled sums with learned decay by lag the history feature has."""
+    interests: int = Field(default=4, ge=1, le=64)
+    """K: the most interests of a query; one with n events has log2 n, at least one (`mind`)."""
+    routing_iterations: int = Field(default=3, ge=1, le=20)
+    """How often the routing of events to interests is computed anew (`mind`)."""
+    label_attention_power: Annotated[float, Field(ge=0, le=8)] | Literal["hard"] = 2.0
+    """p of label-aware attention: 0 trains all interests of a query with each target, more prefers
+    the one nearest to it, and with `"hard"` only that one is trained (`mind`)."""
     augmented: Literal["leave_out", "learned", "none"] = "leave_out"
     """AMM: closed form without the example itself; the paper's tables with mimic loss; or off."""
     augmented_query: bool = True
@@ -217,7 +225,9 @@ class EvaluationConfig(Settings):
     """Leave items of the query's history out of the ranking."""
     cold_events: int = Field(default=5, ge=1)
     """Queries and items with fewer training events than this are cold."""
-    baselines: tuple[Literal["popularity", "item_knn", "ease", "wals", "two_tower"], ...] = (
+    baselines: tuple[
+        Literal["popularity", "item_knn", "ease", "wals", "two_tower", "mind"], ...
+    ] = (
         "popularity",
         "item_knn",
     )
@@ -295,6 +305,7 @@ _MODEL_PRESETS: dict[str, dict[str, Any]] = {
 _MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
     "dat": {},
     "two_tower": {"augmented": "none", "lambda_ca": 0.0},
+    "mind": {"augmented": "none", "lambda_ca": 0.0},
 }
 """What each trained model fixes by its nature, whatever the preset."""
 

@@ -192,7 +192,7 @@ def test_a_query_that_is_not_known_is_told_from_one_that_is(folder: Path) -> Non
     [
         (["fit", "missing.toml"], "missing.toml: no such file"),
         (["fit", "dualtower.toml", "--on", "test"], "one of train, train+validation, all"),
-        (["fit", "dualtower.toml", "--model", "mind"], "must be one of dat, two_tower"),
+        (["fit", "dualtower.toml", "--model", "svd"], "must be one of dat, two_tower"),
         (["evaluate", "dualtower.toml", "--on", "train"], "must be test or validation"),
         (["evaluate", "dualtower.toml", "--bundle", "none"], "`dualtower fit` writes it"),
         (["init", "none.csv", "--output", "none.toml"], "none.csv"),

@@ -72,7 +72,7 @@ def fit(
     ] = "train",
     model: Annotated[
         str | None,
-        typer.Option(help="dat or two_tower, instead of the file's.", show_default=False),
+        typer.Option(help="dat, two_tower or mind, instead of the file's.", show_default=False),
     ] = None,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Instead of the file's.", show_default=False)

@@ -4,12 +4,13 @@ from dualtower.models.base import Model, SolvedModel
 from dualtower.models.dat import DAT
 from dualtower.models.ease import EASE
 from dualtower.models.item_knn import ItemKNN
+from dualtower.models.mind import MIND
 from dualtower.models.popularity import Popularity
 from dualtower.models.trained import TrainedModel
 from dualtower.models.two_tower import TwoTower
 from dualtower.models.wals import WALS
 
-TRAINED: dict[str, type[TrainedModel]] = {"dat": DAT, "two_tower": TwoTower}
+TRAINED: dict[str, type[TrainedModel]] = {"dat": DAT, "two_tower": TwoTower, "mind": MIND}
 """Models that learn by steps, all by the one training loop."""
 
 SOLVED: dict[str, type[SolvedModel]] = {

@@ -74,5 +74,7 @@ class VectorModel(Model):
         queries, items = self.encode_queries(batch), self.encode_items()
         if queries.ndim == 2:
             return queries @ items.T
-        scores: npt.NDArray[np.float32] = np.einsum("qkd,id->qki", queries, items).max(axis=1)
+        scores: npt.NDArray[np.float32] = queries[:, 0] @ items.T
+        for interest in range(1, queries.shape[1]):
+            np.maximum(scores, queries[:, interest] @ items.T, out=scores)
         return scores

@@ -11,6 +11,7 @@ from dualtower.config import ModelConfig
 from dualtower.data.columns import FeatureColumn, FeatureSpace, FeatureSpec, QueryBatch, Ragged
 from dualtower.errors import ConfigError
 from dualtower.models.augmented import Augmented, Past
+from dualtower.models.capsules import InterestCapsules, encode_interests
 from dualtower.models.features import FeatureEncoder, hide_rows
 from dualtower.models.history import HistoryEncoder
 from dualtower.models.table import EmbeddingTable
@@ -22,9 +23,12 @@ class Encoded:
     """What a tower gave, and the augmented vector that it was fed."""
 
     vectors: Tensor
-    """p_u or p_v, `[n, output_dim]`."""
+    """p_u or p_v, `[n, output_dim]`; of several interests `[n, interests, output_dim]`."""
     augmented: Tensor | None
     """a_u or a_v as fed, `[n, …]`; None without."""
+    interests: Tensor | None = None
+    """How many of its interests each query has, `[n]`; the rest repeat the first. None where a
+    query has one vector by nature."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,21 @@ class Network(nn.Module):
         space: FeatureSpace,
         item_features: dict[str, FeatureColumn],
         augmented: Augmented | None,
+        *,
+        capsules: bool = False,
     ) -> None:
+        """Make the towers for these sizes.
+
+        Args:
+            config: the model's settings.
+            space: sizes of the dataset.
+            item_features: by name, one row per item row.
+            augmented: the augmented part; None without.
+            capsules: whether the history becomes several interests, each a vector of its own.
+
+        Raises:
+            ConfigError: a tower without input, or settings that do not fit together.
+        """
         super().__init__()
         self.config = config
         self.item_features = item_features
@@ -101,12 +119,23 @@ class Network(nn.Module):
         self.history = (
             HistoryEncoder(config.history_length, config.history_pools) if config.history else None
         )
+        self.capsules = (
+            InterestCapsules(
+                embedded,
+                config.history_length,
+                interests=config.interests,
+                iterations=config.routing_iterations,
+            )
+            if capsules
+            else None
+        )
         query_dim = (
             dim * config.query_id
             + self.query_encoder.output_dim()
             + self.context_encoder.output_dim()
             + (self.history.output_dim(embedded) if self.history is not None else 0)
             + (augmented.query_dim if augmented is not None and feeds_query else 0)
+            + (embedded if capsules else 0)
         )
         if query_dim == 0:
             raise ConfigError(
@@ -132,7 +161,7 @@ class Network(nn.Module):
     @property
     def reads_events(self) -> bool:
         """Whether a query's past enters its tower at all."""
-        return self.history is not None or self.reads_past
+        return self.history is not None or self.capsules is not None or self.reads_past
 
     @property
     def reads_past(self) -> bool:
@@ -195,13 +224,19 @@ class Network(nn.Module):
         context = self.context_encoder(windows.context, self.item_table, self.device)
         if context is not None:
             parts.append(self.drop(context))
+        events = None
+        if self.history is not None or self.capsules is not None:
+            events = functional.embedding(windows.events, inputs) * windows.present[..., None]
         if self.history is not None:
-            embedded = functional.embedding(windows.events, inputs) * windows.present[..., None]
-            parts.append(self.history(embedded, windows.window, windows.known))
+            parts.append(self.history(events, windows.window, windows.known))
         augmented = None
         if self.augmented is not None and self.config.augmented_query:
             augmented = self.augmented.query(self._past(windows, queries, vectors))
             parts.append(augmented)
+        if self.capsules is not None:
+            capsules, interests = self.capsules(events, windows.window, windows.known)
+            encoded = encode_interests(capsules, interests, parts, self.query_tower)
+            return Encoded(encoded, augmented, interests)
         inputs = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
         return Encoded(self.query_tower(inputs), augmented)
 
@@ -220,7 +255,10 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def encode_batch(self, batch: QueryBatch) -> Tensor:
-        """p_u of queries at request time, `[queries, output_dim]`, from the cached items."""
+        """p_u of queries at request time from the cached items, `[queries, output_dim]`.
+
+        Of several interests `[queries, interests, output_dim]`.
+        """
         was_training = self.training
         self.eval()
         encoded = self.encode_query(

@@ -63,6 +63,8 @@ class TrainedModel(VectorModel):
     def encode_queries(self, batch: QueryBatch) -> npt.NDArray[np.float32]:
         """p_u of each query, `[queries, output_dim]`, of unit length.
 
+        A model with several interests gives `[queries, interests, output_dim]`.
+
         Raises:
             NotFittedError: the model was not trained.
         """
@@ -74,7 +76,8 @@ class TrainedModel(VectorModel):
             for start in range(0, len(batch), _ENCODE_BLOCK)
         ]
         if not blocks:
-            return np.zeros((0, self.config.output_dim), dtype=np.float32)
+            several = () if network.capsules is None else (self.config.interests,)
+            return np.zeros((0, *several, self.config.output_dim), dtype=np.float32)
         vectors: npt.NDArray[np.float32] = torch.cat(blocks).cpu().numpy()
         return vectors
 

@@ -16,6 +16,7 @@ from dualtower.losses.mimic import mimic
 from dualtower.losses.sampled_softmax import sampled_softmax
 from dualtower.losses.shares import shares
 from dualtower.models.augmented import Learned
+from dualtower.models.label_attention import label_aware_attention
 from dualtower.models.network import Encoded, Network, QueryWindows
 from dualtower.training.negatives import (
     log_inclusion_in_batch,
@@ -67,10 +68,11 @@ class Objective:
         network, model = self._network, self._network.config
         block = self._items(batch)
         inputs = network.drop(network.item_inputs(block.items))
-        item, vectors = self._encode_items(batch, block, inputs)
-        query = network.encode_query(self._windows(batch, block.events), inputs, vectors)
+        item, read = self._encode_items(batch, block, inputs)
+        query = network.encode_query(self._windows(batch, block.events), inputs, read)
+        vectors = self._chosen(query, item.vectors[block.positive])
         weights = None if batch.weights is None else self._to(batch.weights)
-        loss = self._retrieval_loss(batch, block, query.vectors, item.vectors, weights)
+        loss = self._retrieval_loss(batch, block, vectors, item.vectors, weights)
         if isinstance(network.augmented, Learned):
             loss = loss + self._mimic(block, query, item, weights)
         if model.lambda_ca:
@@ -79,7 +81,7 @@ class Objective:
             loss = loss + model.lambda_ca * category_alignment(
                 item.vectors[known], categories[known].long()
             )
-        return loss, query.vectors.detach()
+        return loss, vectors.detach()
 
     def observe(self, batch: Batch, query_vectors: Tensor) -> None:
         """Tell the augmented vectors which p_u met which item."""
@@ -154,6 +156,18 @@ class Objective:
         network.cached_vectors[block.items] = whole.vectors.detach()
         augmented = None if whole.augmented is None else whole.augmented[:count]
         return Encoded(whole.vectors[:count], augmented), whole.vectors
+
+    def _chosen(self, query: Encoded, targets: Tensor) -> Tensor:
+        """The vector that is scored for each target, `[targets, output_dim]`.
+
+        Of several interests, what label-aware attention makes of them for the target's vector.
+        """
+        if query.interests is None:
+            return query.vectors
+        power = self._network.config.label_attention_power
+        scaled = targets / self._config.temperature
+        pooled = label_aware_attention(query.vectors, query.interests, scaled, power)
+        return functional.normalize(pooled, dim=-1)
 
     def _windows(self, batch: Batch, events: Tensor) -> QueryWindows:
         return QueryWindows(
