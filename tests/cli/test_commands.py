@@ -249,6 +249,9 @@ def test_every_command_has_a_help_with_an_example() -> None:
         "inspect",
         "quickstart",
         "study compare",
+        "import amazon-2014",
+        "import amazon-2023",
+        "import recbole",
     }
     for name in found:
         result = run(*name.split()[1:], "--help")

@@ -18,22 +18,27 @@ _SIDES = ("query_features", "item_features", "context_features")
 _WRITTEN = {("data", "dataset"), ("bundle", "path")}
 """Settings that name a folder to write."""
 _HEAD = """\
-Written by `dualtower init` from a look at your tables; it runs as it is:
+Written by {written_by}; it runs as it is:
   dualtower fit {name}
 Lines that begin with # are remarks, or settings at their default.
 Paths are relative to this file.
 """
 
 
-def config_text(guess: Guess, output: Path) -> str:
+def config_text(
+    guess: Guess, output: Path, *, written_by: str = "`dualtower init` from a look at your tables"
+) -> str:
     """The configuration as TOML, with what was guessed and why, and all other settings as remarks.
 
     Args:
         guess: what `discover` returned.
         output: where the text will be saved; the paths in it become relative to its folder.
+        written_by: what its first line says.
     """
     folder = output.resolve().parent
-    lines = [f"# {line}" for line in _HEAD.format(name=output.name).splitlines()]
+    lines = [
+        f"# {line}" for line in _HEAD.format(name=output.name, written_by=written_by).splitlines()
+    ]
     for name in RunConfig.model_fields:
         section = getattr(guess.config, name)
         lines += ["", f"# {_summary(type(section))}", f"[{name}]"]
@@ -103,7 +108,8 @@ def _feature(feature: Feature) -> str:
     kind = (
         "" if feature.kind == FeatureKind.CATEGORICAL else f", kind = {_toml(feature.kind.value)}"
     )
-    return f"{{name = {_toml(feature.name)}{kind}}}"
+    rare = "" if feature.min_count == 1 else f", min_count = {feature.min_count}"
+    return f"{{name = {_toml(feature.name)}{kind}{rare}}}"
 
 
 def _summary(section: type[BaseModel]) -> str:

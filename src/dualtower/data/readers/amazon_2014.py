@@ -1,0 +1,97 @@
+"""Amazon reviews, release of 2014: `ratings_NAME.csv` and `meta_NAME.json.gz`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from dualtower.data.readers.amazon import (
+    ITEM_COLUMNS,
+    RATINGS_SUFFIXES,
+    Release,
+    import_release,
+)
+from dualtower.data.readers.fields import open_fields
+from dualtower.data.readers.folder import Imported, check_kinds, one_file
+from dualtower.data.readers.records import (
+    Record,
+    identifier,
+    price,
+    python_literal,
+    text,
+    texts,
+)
+
+METADATA_SUFFIXES = (".json", ".json.gz")
+_RATINGS = ("user_id", "item_id", "rating", "timestamp")
+
+
+def import_amazon_2014(
+    files: Sequence[str | Path],
+    folder: str | Path,
+    *,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Imported:
+    """Ratings and metadata of the 2014 release into tables and a configuration.
+
+    Args:
+        files: the ratings file (CSV without a header: user, item, rating, seconds since 1970) and,
+            for features and categories, the metadata file (a Python literal a line, with `asin`,
+            `categories`, `title`, `brand` and `price`); each may be gzipped.
+        folder: where the tables and `dualtower.toml` go.
+        overwrite: whether those that are there may be replaced.
+        progress: show bars.
+
+    Raises:
+        ConfigError: `folder` already holds such files and they may not be replaced.
+        DataError: a file is not as it should be; the message names file and line.
+    """
+    paths = [Path(file) for file in files]
+    check_kinds(paths, RATINGS_SUFFIXES + METADATA_SUFFIXES)
+    ratings = one_file(paths, RATINGS_SUFFIXES, "the ratings")
+    others = [path for path in paths if path != ratings]
+    metadata = one_file(others, METADATA_SUFFIXES, "the metadata") if others else None
+    return import_release(
+        _RELEASE,
+        [open_fields(ratings, ",", _RATINGS, has_header=False)],
+        metadata,
+        Path(folder),
+        overwrite=overwrite,
+        progress=progress,
+    )
+
+
+def _row(record: Record) -> tuple[Any, ...]:
+    """An item may stand in several places: the names of all, and the second of the first path
+    that has two."""
+    value = record.get("categories")
+    if value is not None and not isinstance(value, list):
+        raise ValueError("'categories' is not a list of lists of texts")
+    paths = [texts(path, "categories") for path in value or ()]
+    names = dict.fromkeys(name for path in paths for name in path)
+    second = next((path[1] for path in paths if len(path) > 1), None)
+    return (
+        identifier(record, "asin"),
+        text(record, "title"),
+        price(record, "price"),
+        list(names),
+        second,
+        text(record, "brand"),
+    )
+
+
+_RELEASE = Release(
+    command="`dualtower import amazon-2014`",
+    ticks_per_second=1,
+    parse=python_literal,
+    row=_row,
+    columns={**ITEM_COLUMNS, "brand": pl.String()},
+    features={
+        "category": "One of the eleven",
+        "categories": "All names of the item's category paths",
+        "brand": "Brand, where the metadata has one",
+        "price": "In dollars",
+    },
+)
