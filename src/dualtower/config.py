@@ -77,12 +77,12 @@ class ModelConfig(Settings):
     interests by dynamic routing (MIND)."""
     preset: Preset = "recommended"
     """`recommended`: what works best; `paper`: the equations to the letter."""
-    embedding_dim: int = Field(default=32, ge=1, le=4096)
+    embedding_dim: int = Field(default=64, ge=1, le=4096)
     """K: length of every feature embedding."""
     output_dim: int = Field(default=32, ge=1, le=4096)
     """Length of p_u and p_v, the vectors that the index holds."""
     hidden_dims: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] = (256, 128)
-    """Widths of the tower's layers before the last one."""
+    """Widths of the tower's layers before the last one; empty makes each tower one linear map."""
     last_relu: bool = False
     """ReLU on the tower's last layer (Eq. 1 to the letter) instead of a linear one."""
     linear_path: bool = True
@@ -122,9 +122,11 @@ class ModelConfig(Settings):
     """Weight of the category alignment loss in Eq. 5; 0 switches CAL off."""
     embedding_dropout: float = Field(default=0.1, ge=0, lt=1)
     """Dropout on the embeddings of ids and features, before history pools them."""
+    history_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the history feature's events left out as a whole in training."""
     layer_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout between the towers' layers."""
-    id_dropout: float = Field(default=0.01, ge=0, lt=1)
+    id_dropout: float = Field(default=0.05, ge=0, lt=1)
     """Share of ids and values replaced by the unknown row in training, so that row 0 is trained."""
 
     @classmethod
@@ -290,6 +292,7 @@ class RunConfig(Settings):
 _MODEL_PRESETS: dict[str, dict[str, Any]] = {
     "recommended": {},
     "paper": {
+        "embedding_dim": 32,
         "last_relu": True,
         "linear_path": False,
         "combine": "concatenate",

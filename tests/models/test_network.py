@@ -1,5 +1,6 @@
 """The network: cached items, hidden ids, and what leaves its state alone."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -117,3 +118,28 @@ def test_dropout_is_on_embeddings_in_training_and_on_nothing_else():
     assert abs((dropped == 0).double().mean().item() - 0.5) < 0.06
     made.eval()
     assert torch.equal(made.drop(embedded), embedded)
+
+
+def test_history_dropout_leaves_whole_events_out_in_training_only():
+    """A share of almost one leaves nothing of a history; in serving everything counts."""
+    settings = {"augmented": "none", "embedding_dropout": 0.0, "id_dropout": 0.0}
+    made = network(logs(), **settings, history_dropout=0.999999)
+    inputs = made.item_inputs(torch.arange(10)).detach()
+    windows = QueryWindows(
+        queries=torch.tensor([1, 2]),
+        events=torch.tensor([[1, 2, 3], [4, 5, 0]]),
+        present=torch.tensor([[True, True, True], [True, True, False]]),
+        earlier=logs().everything().requests(np.array([0, 0])).history,
+        window=torch.arange(2),
+        known=torch.tensor([3, 2]),
+        query_features={},
+        context={},
+    )
+    nothing = replace(windows, known=torch.zeros(2, dtype=torch.long))
+    made.train()
+    hidden = made.encode_query(windows, inputs, torch.zeros(10, 4)).vectors
+    made.eval()
+    assert_close(hidden, made.encode_query(nothing, inputs, torch.zeros(10, 4)).vectors)
+    assert not torch.allclose(
+        hidden, made.encode_query(windows, inputs, torch.zeros(10, 4)).vectors, atol=1e-3
+    )
