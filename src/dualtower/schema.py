@@ -48,7 +48,8 @@ class Schema(BaseModel):
     item_id_in_items: str | None = None
     """Column of the items table that names the item, where it is not called as in `item_id`."""
     timestamp: str | None = None
-    """Column of the interactions that orders a query's log: datetime, date, or epoch seconds."""
+    """Column of the interactions that orders a query's log: datetime, date, or epoch seconds
+    (docs/data.md)."""
     position: str | None = None
     """Column of the interactions that orders a log by whole numbers, where no time is known."""
     weight: str | None = None

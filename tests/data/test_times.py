@@ -60,6 +60,37 @@ def test_numbers_are_read_by_their_size(scale: int, unit: str) -> None:
     assert f"was read as {unit} since 1970" in str(microseconds(table, "time")[2])
 
 
+@pytest.mark.parametrize(
+    ("digits", "form", "offset"),
+    [
+        (20240131, "YYYYMMDD", -12 * 3_600_000_000),
+        (202401311200, "YYYYMMDDhhmm", 0),
+        (20240131120000, "YYYYMMDDhhmmss", 0),
+    ],
+)
+@pytest.mark.parametrize("dtype", [pl.Int64, pl.Float64, pl.String], ids=str)
+def test_digits_that_are_a_date(
+    digits: int, form: str, offset: int, dtype: type[pl.DataType]
+) -> None:
+    values = pl.Series([digits, None, digits]).cast(dtype)
+    if dtype == pl.String:
+        values = pl.Series([str(digits), None, f" {digits} "])
+    assert read(values) == [NOON + offset, None, NOON + offset]
+    table = open_table(pl.DataFrame({"time": values}), "interactions")
+    assert str(microseconds(table, "time")[2]).endswith(f"was read as dates written {form}")
+
+
+def test_among_dates_as_digits_what_is_no_date_is_no_time() -> None:
+    others = [20240231, 20241301, 0, 1_706_702_400, 2024013112]
+    assert read(pl.Series([20240131] * 6 + others))[6:] == [None] * 5
+    assert read(pl.Series([20240131.0, 20240131.0, 20240131.5]))[2] is None
+
+
+def test_seconds_that_happen_to_look_like_a_date_are_seconds() -> None:
+    seconds = [20_240_131, 20_249_999, 20_251_399, 1_706_702_400]
+    assert read(pl.Series(seconds)) == [value * 1_000_000 for value in seconds]
+
+
 def test_fractions_of_seconds() -> None:
     assert read(pl.Series([NOON / 1e6 + 0.5, float("nan")])) == [NOON + 500_000, None]
 

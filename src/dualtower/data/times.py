@@ -19,6 +19,13 @@ _TEXT_FORMATS = (
     "%Y-%m-%d %H:%M",
 )
 _DATE_FORMATS = ("%Y-%m-%d", "%Y/%m/%d")
+_CALENDAR_FORMATS = (
+    ("YYYYMMDD", 8, "%Y%m%d"),
+    ("YYYYMMDDhhmm", 12, "%Y%m%d%H%M"),
+    ("YYYYMMDDhhmmss", 14, "%Y%m%d%H%M%S"),
+)
+"""Dates written as digits: their name, number of digits, and how they are read."""
+_CALENDAR_YEARS = (1900, 2100)
 _PROBED_ROWS = 1_000
 _EPOCH_UNITS = (
     (1e11, "seconds", 1_000_000.0),
@@ -31,8 +38,9 @@ _EPOCH_UNITS = (
 def microseconds(table: Table, column: str) -> tuple[pl.Expr, Rule, str | None]:
     """How to read a timestamp column.
 
-    Accepts datetimes, dates, ISO texts, and numbers since 1970 whose size tells seconds,
-    milliseconds, microseconds or nanoseconds. Times without a zone are taken as UTC.
+    Accepts datetimes, dates, ISO texts, dates written as digits (20240131 or 20240131180500, as
+    number or text), and numbers since 1970 whose size tells seconds, milliseconds, microseconds or
+    nanoseconds. Times without a zone are taken as UTC.
 
     Returns:
         The expression (int64 microseconds, null where unreadable), the rule that it is nowhere
@@ -47,6 +55,9 @@ def microseconds(table: Table, column: str) -> tuple[pl.Expr, Rule, str | None]:
         times = pl.col(column).dt.cast_time_unit("us") if dtype != pl.Date else pl.col(column)
         times = times.cast(pl.Datetime("us")) if dtype == pl.Date else times
         expression = times.dt.timestamp("us")
+    elif (form := calendar_form(table, column)) is not None:
+        expression = _calendar(table, column, form)
+        note = f"{table.name}: column {column!r} was read as dates written {form}"
     elif dtype == pl.String:
         expression = _text(table, column)
     elif dtype.is_numeric():
@@ -60,9 +71,33 @@ def microseconds(table: Table, column: str) -> tuple[pl.Expr, Rule, str | None]:
         column,
         expression.is_null(),
         "is not a time; every event needs one (a datetime, a date, an ISO text such as "
-        "2024-01-31 18:05:00, or seconds since 1970)",
+        "2024-01-31 18:05:00, digits such as 20240131, or seconds since 1970)",
     )
     return expression, rule, note
+
+
+def calendar_form(table: Table, column: str) -> str | None:
+    """How dates are written as digits in a column of numbers or texts, such as YYYYMMDD.
+
+    So a column is read whose first values are mostly such dates of the years 1900 to 2100. As
+    seconds since 1970 they would all be of a few days in August 1970, as milliseconds of 1976 or
+    of some days about the year 2610.
+
+    Returns:
+        The form's name; None where the column is something else.
+    """
+    dtype = table.schema[column]
+    if not (dtype.is_numeric() or dtype == pl.String):
+        return None
+    probe = collect(
+        table,
+        table.frame.select(column).filter(pl.col(column).is_not_null()).head(_PROBED_ROWS),
+    )
+    for name, _, _ in _CALENDAR_FORMATS:
+        read = probe.select(_calendar(table, column, name).count()).item()
+        if read > len(probe) / 2:
+            return name
+    return None
 
 
 def parse_time(value: str | date | datetime, setting: str) -> int:
@@ -90,6 +125,25 @@ def show_time(microseconds_since_1970: int) -> str:
     """A time for messages, in UTC to the second."""
     time = pl.Series([microseconds_since_1970]).cast(pl.Datetime("us"))
     return str(time.dt.strftime("%Y-%m-%d %H:%M:%S").item())
+
+
+def _calendar(table: Table, column: str, name: str) -> pl.Expr:
+    """Dates written as digits in microseconds since 1970; null for any other value."""
+    digits, form = next((length, form) for n, length, form in _CALENDAR_FORMATS if n == name)
+    value = pl.col(column)
+    if table.schema[column].is_numeric():
+        if not table.schema[column].is_integer():
+            value = pl.when(value.is_finite() & (value == value.round())).then(value)
+        value = value.cast(pl.Int64, strict=False).cast(pl.String)
+    else:
+        value = value.str.strip_chars()
+    value = pl.when(value.str.contains(f"^[0-9]{{{digits}}}$")).then(value)
+    first, last = _CALENDAR_YEARS
+    if form == "%Y%m%d":
+        times = value.str.to_date(form, strict=False).cast(pl.Datetime("us"))
+    else:
+        times = value.str.to_datetime(form, time_unit="us", strict=False)
+    return pl.when(times.dt.year().is_between(first, last)).then(times.dt.timestamp("us"))
 
 
 def _text(table: Table, column: str) -> pl.Expr:
