@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from dualtower.config import DataConfig, RunConfig, SplitConfig
+from dualtower.config import DataConfig, RunConfig
 from dualtower.data.feature_guess import guess_category, guess_features
 from dualtower.data.interactions import SPLIT_VALUES
 from dualtower.data.profiles import (
@@ -18,8 +18,9 @@ from dualtower.data.profiles import (
     profile_tables,
     word_score,
 )
+from dualtower.data.split_guess import guess_split
 from dualtower.data.tables import collect
-from dualtower.data.times import microseconds
+from dualtower.data.times import calendar_form, microseconds
 from dualtower.errors import DataError
 from dualtower.schema import Feature, Schema
 
@@ -118,20 +119,17 @@ def discover(tables: Sequence[str | Path]) -> Guess:
         reasons |= {f"columns.query_features.{name}": why for name, why in found.items()}
     used |= {column.name for column in interactions.columns if column.distinct > _MOST_CONTEXTS}
     context, _ = guess_features(interactions, used, interactions.sample[item.name])
-    by_column = "split" in values
-    reasons["split.by"] = (
-        f"column {values['split']} says which part each event is in"
-        if by_column
-        else "each query's last event is the test, the last but one the validation"
-    )
+    columns = Schema.model_validate(values)
+    split, found = guess_split(interactions, columns)
+    reasons |= {f"split.{setting}": why for setting, why in found.items()}
     config = RunConfig(
         data=DataConfig(
             interactions=interactions.path,
             items=items[0].path if items is not None else None,
             queries=queries[0].path if queries is not None else None,
         ),
-        columns=Schema.model_validate(values),
-        split=SplitConfig(by="column" if by_column else "leave_last_out"),
+        columns=columns,
+        split=split,
     )
     return Guess(config, reasons, context, None if weight is None else weight.name)
 
@@ -280,7 +278,8 @@ def _is_time(profile: Profile, column: Column, rows: pl.Expr) -> bool:
         return False
     if column.dtype.is_numeric():
         smallest = profile.sample[column.name].cast(pl.Float64).min()
-        if not isinstance(smallest, float) or smallest < _EARLIEST_EPOCH:
+        is_recent = isinstance(smallest, float) and smallest >= _EARLIEST_EPOCH
+        if not is_recent and calendar_form(profile.table, column.name) is None:
             return False
     try:
         _, rule, _ = microseconds(profile.table, column.name)
