@@ -249,6 +249,7 @@ def test_every_command_has_a_help_with_an_example() -> None:
         "inspect",
         "quickstart",
         "study compare",
+        "study leak",
         "import amazon-2014",
         "import amazon-2023",
         "import recbole",

@@ -1,4 +1,4 @@
-"""Commands that run a whole study: quickstart, study compare."""
+"""Commands that run a whole study: quickstart, study compare, study leak."""
 
 from pathlib import Path
 from typing import Annotated
@@ -70,13 +70,10 @@ def compare(
     from dualtower.studies.compare import Study, compare_models
 
     path = results or Path("results") / f"{config.stem}.json"
-    numbers = [part for part in seeds.split(",") if part]
-    if not numbers or not all(part.isdecimal() for part in numbers):
-        fail(f"--seeds: {seeds!r} given; name whole numbers, by commas: 0,1,2")
     plan = Study(
         config_path=config,
         models=tuple(name for name in models.split(",") if name),
-        seeds=tuple(int(part) for part in numbers),
+        seeds=_numbers(seeds),
         final=final,
         results=path,
         data=data,
@@ -88,3 +85,39 @@ def compare(
         return
     typer.echo(results_table(found))
     typer.echo(f"Wrote {path}")
+
+
+@study.command(epilog="Example: dualtower study leak --data ml-1m --results results/leak.json")
+def leak(
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="Ratings: ratings.dat, .inter, Parquet or CSV, or a folder with one.",
+            show_default=False,
+        ),
+    ],
+    seeds: Annotated[str, typer.Option(help="Of the random splits, by commas.")] = "0,1,2",
+    results: Annotated[
+        Path | None,
+        typer.Option(help="Also write the figures to this results file.", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure what two mean ratings predict with the test's labels in them, and without."""
+    from dualtower.evaluation.results import results_table, write_results
+    from dualtower.studies.leak import measure_leak
+
+    found = measure_leak(data, _numbers(seeds), note)
+    if results is not None:
+        write_results(results, found)
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+        return
+    typer.echo(results_table(found, ["auc"]))
+
+
+def _numbers(seeds: str) -> tuple[int, ...]:
+    numbers = [part for part in seeds.split(",") if part]
+    if not numbers or not all(part.isdecimal() for part in numbers):
+        fail(f"--seeds: {seeds!r} given; name whole numbers, by commas: 0,1,2")
+    return tuple(int(part) for part in numbers)

@@ -37,8 +37,8 @@ _RATING = "rating"
 
 
 @dataclass(frozen=True)
-class _Atomic:
-    """An atomic file."""
+class Atomic:
+    """An atomic file, not read yet."""
 
     fields: Fields
     types: dict[str, str]
@@ -50,6 +50,14 @@ class _Atomic:
         return self.fields.frame.select(
             _value(name, kind).alias(name) for name, kind in self.types.items()
         )
+
+    def check(self) -> int:
+        """Check all lines; how many there are.
+
+        Raises:
+            DataError: a line does not fit the header; the message names it.
+        """
+        return check_fields(self.fields, _rules(self.types))
 
 
 def import_recbole(
@@ -85,7 +93,7 @@ def import_recbole(
         DataError: a file is not as it should be; the message names file and line.
     """
     keys = {"interactions": (query_id, item_id), "items": (item_id,), "queries": (query_id,)}
-    found = {table: _open(path, keys[table]) for table, path in _find(files).items()}
+    found = {table: open_atomic(path, keys[table]) for table, path in _find(files).items()}
     events = found["interactions"]
     if category is not None:
         _check_category(found.get("items"), category)
@@ -112,21 +120,16 @@ def import_recbole(
         )
 
 
-def _find(files: Sequence[str | Path]) -> dict[str, Path]:
-    """The atomic file of each table that there is one for."""
-    paths = [Path(file) for file in files]
-    if len(paths) == 1 and paths[0].is_dir():
-        suffixes = tuple(SUFFIXES.values())
-        paths = sorted(path for path in paths[0].iterdir() if path.name.endswith(suffixes))
-    check_kinds(paths, tuple(SUFFIXES.values()))
-    found = {"interactions": one_file(paths, [SUFFIXES["interactions"]], "the interactions")}
-    for table in ("items", "queries"):
-        if any(path.name.endswith(SUFFIXES[table]) for path in paths):
-            found[table] = one_file(paths, [SUFFIXES[table]], f"the {table}")
-    return found
+def open_atomic(path: Path, keys: Sequence[str]) -> Atomic:
+    """Open an atomic file without reading its rows.
 
+    Args:
+        path: the file.
+        keys: token columns that it must have.
 
-def _open(path: Path, keys: Sequence[str]) -> _Atomic:
+    Raises:
+        DataError: no such file, or its header is not `NAME:TYPE` between tabs with all `keys`.
+    """
     types = {}
     for name in read_header(path, "\t"):
         column, colon, kind = name.rpartition(":")
@@ -144,11 +147,25 @@ def _open(path: Path, keys: Sequence[str]) -> _Atomic:
                 f"{path}: line 1 names no column {key}:token; the columns are: "
                 + ", ".join(f"{column}:{kind}" for column, kind in types.items())
             )
-    return _Atomic(open_fields(path, "\t", list(types), has_header=True), types)
+    return Atomic(open_fields(path, "\t", list(types), has_header=True), types)
+
+
+def _find(files: Sequence[str | Path]) -> dict[str, Path]:
+    """The atomic file of each table that there is one for."""
+    paths = [Path(file) for file in files]
+    if len(paths) == 1 and paths[0].is_dir():
+        suffixes = tuple(SUFFIXES.values())
+        paths = sorted(path for path in paths[0].iterdir() if path.name.endswith(suffixes))
+    check_kinds(paths, tuple(SUFFIXES.values()))
+    found = {"interactions": one_file(paths, [SUFFIXES["interactions"]], "the interactions")}
+    for table in ("items", "queries"):
+        if any(path.name.endswith(SUFFIXES[table]) for path in paths):
+            found[table] = one_file(paths, [SUFFIXES[table]], f"the {table}")
+    return found
 
 
 def _write(
-    found: Mapping[str, _Atomic],
+    found: Mapping[str, Atomic],
     scratch: Path,
     category: str | None,
     item_id: str,
@@ -159,7 +176,7 @@ def _write(
     categories: dict[str, int] = {}
     with progress_bar("Reading", 2 * len(found), "passes", shown=progress) as bar:
         for atomic in found.values():
-            check_fields(atomic.fields, _rules(atomic.types))
+            atomic.check()
             bar.advance()
         for table, atomic in found.items():
             frame = atomic.frame
@@ -177,7 +194,7 @@ def _write(
 
 
 def _reasons(
-    found: Mapping[str, _Atomic],
+    found: Mapping[str, Atomic],
     rows: Mapping[str, int],
     schema: Schema,
     categories: Mapping[str, int],
@@ -234,7 +251,7 @@ def _rules(types: dict[str, str]) -> list[Rule]:
     return rules
 
 
-def _features(atomic: _Atomic | None, keys: set[str]) -> tuple[Feature, ...]:
+def _features(atomic: Atomic | None, keys: set[str]) -> tuple[Feature, ...]:
     if atomic is None:
         return ()
     return tuple(
@@ -244,7 +261,7 @@ def _features(atomic: _Atomic | None, keys: set[str]) -> tuple[Feature, ...]:
     )
 
 
-def _check_category(items: _Atomic | None, category: str) -> None:
+def _check_category(items: Atomic | None, category: str) -> None:
     if items is None:
         raise DataError(f"the category {category!r} is a column of an .item file; none was given")
     if not items.types.get(category, "").startswith("token"):
