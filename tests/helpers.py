@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from dualtower.data.columns import FeatureColumn
+from dualtower.data.columns import FeatureColumn, QueryBatch, Ragged
 from dualtower.data.dataset import Dataset, Log, Split
 from dualtower.data.vocabulary import Vocabulary
 from dualtower.schema import Schema
@@ -84,3 +84,11 @@ def leave_last_out_by_hand(dataset: Dataset) -> Split:
         validation=Log(dataset, train_end, validation_end, corpus),
         test=Log(dataset, validation_end, end, corpus),
     )
+
+
+def asked(dataset: Dataset, histories: Sequence[Sequence[int]]) -> QueryBatch:
+    """Requests of query rows 1, 2, … with these histories, and the features of the dataset."""
+    batch = dataset.everything().requests(np.arange(1, len(histories) + 1))
+    values = np.array([item for past in histories for item in past], dtype=np.int32)
+    offsets = np.cumsum([0, *map(len, histories)]).astype(np.int64)
+    return QueryBatch(batch.rows, Ragged(values, offsets), batch.features, batch.context)

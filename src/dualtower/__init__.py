@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     from dualtower.models.item_knn import ItemKNN as ItemKNN
     from dualtower.models.mind import MIND as MIND
     from dualtower.models.popularity import Popularity as Popularity
+    from dualtower.models.sasrec import SASRec as SASRec
     from dualtower.models.two_tower import TwoTower as TwoTower
     from dualtower.models.wals import WALS as WALS
+    from dualtower.models.youtube_dnn import YouTubeDNN as YouTubeDNN
     from dualtower.retrieval.bundle import Bundle as Bundle
     from dualtower.schema import Feature as Feature
     from dualtower.schema import FeatureKind as FeatureKind
@@ -61,11 +63,13 @@ _MODULE_OF = {
     "NotFittedError": "errors",
     "Popularity": "models.popularity",
     "RunConfig": "config",
+    "SASRec": "models.sasrec",
     "Schema": "schema",
     "Split": "data.dataset",
     "TrainingConfig": "config",
     "TwoTower": "models.two_tower",
     "WALS": "models.wals",
+    "YouTubeDNN": "models.youtube_dnn",
     "evaluate": "evaluation.evaluate",
     "fit": "fitting",
     "load_config": "config",

@@ -14,6 +14,7 @@ from dualtower.schema import Schema
 
 Preset = Literal["recommended", "paper"]
 T = TypeVar("T", bound=BaseModel)
+_OUTPUT_DIM = 32
 
 
 class Settings(BaseModel):
@@ -70,16 +71,17 @@ class SplitConfig(Settings):
 
 
 class ModelConfig(Settings):
-    """Two-tower and DAT. Every field has a default from the preset; name one to override it."""
+    """The models that learn by steps. Fields left out come from the preset."""
 
-    name: Literal["dat", "two_tower", "mind"] = "dat"
-    """The Dual Augmented Two-tower model; the same towers without augmented vectors; or several
-    interests by dynamic routing (MIND)."""
+    name: Literal["dat", "two_tower", "youtube_dnn", "mind", "sasrec"] = "dat"
+    """The Dual Augmented Two-tower model; the same towers without augmented vectors; the mean of
+    the history through one tower (YouTubeDNN); several interests by dynamic routing (MIND); or
+    causal self-attention (SASRec)."""
     preset: Preset = "recommended"
     """`recommended`: what works best; `paper`: the equations to the letter."""
     embedding_dim: int = Field(default=64, ge=1, le=4096)
     """K: length of every feature embedding."""
-    output_dim: int = Field(default=32, ge=1, le=4096)
+    output_dim: int = Field(default=_OUTPUT_DIM, ge=1, le=4096)
     """Length of p_u and p_v, the vectors that the index holds."""
     hidden_dims: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] = (256, 128)
     """Widths of the tower's layers before the last one; empty makes each tower one linear map."""
@@ -94,11 +96,26 @@ class ModelConfig(Settings):
     item_id: bool = True
     """Embed the item's id as a feature."""
     history: bool = True
-    """Feed the query tower the query's past items (last one, and learned decays by lag)."""
+    """Feed the query tower the query's past items."""
+    history_form: Literal["pools", "mean", "attention"] = "pools"
+    """The last item and sums with learned weights by lag; the mean; or causal self-attention."""
     history_length: int = Field(default=50, ge=1, le=10_000)
     """How many of the latest events the history feature and the decayed a_u see."""
     history_pools: int = Field(default=4, ge=1, le=64)
-    """How many pooled sums with learned decay by lag the history feature has."""
+    """How many pooled sums with learned decay by lag the history feature has (`pools`)."""
+    attention_blocks: int = Field(default=2, ge=1, le=32)
+    """How many blocks of self-attention follow each other (`attention`)."""
+    attention_heads: int = Field(default=1, ge=1, le=64)
+    """Heads of each block; a divisor of the item embedding's length (`attention`)."""
+    attention_dropout: float = Field(default=0.2, ge=0, lt=1)
+    """Dropout on the attention weights and on what each block adds (`attention`)."""
+    query_tower: bool = True
+    """An MLP from the query's inputs to p_u; without it p_u is their sum."""
+    item_vectors: Literal["tower", "embedding", "table"] = "tower"
+    """p_v by the item tower; the item embedding itself; or a table of its own, as the weights of a
+    softmax over the items are."""
+    normalise: bool = True
+    """Scale p_u and p_v to unit length, so that scores are cosines; else plain inner products."""
     interests: int = Field(default=4, ge=1, le=64)
     """K: the most interests of a query; one with n events has log2 n, at least one (`mind`)."""
     routing_iterations: int = Field(default=3, ge=1, le=20)
@@ -136,14 +153,15 @@ class ModelConfig(Settings):
         Raises:
             ConfigError: no such preset, or an override is unknown or out of range.
         """
-        values = {**_of_preset(_MODEL_PRESETS, preset), **_MODEL_DEFAULTS.get(name, {})}
+        values = _model_values(name, preset, overrides)
         return validate(cls, {**values, "name": name, "preset": preset, **overrides}, "model")
 
     def for_model(self, name: str) -> Self:
         """The same settings for another trained model.
 
         What either model fixes by its nature (two_tower: no augmented vectors) is taken from the
-        other model's own preset; every other setting stays as it is here.
+        other model's own preset; every other setting stays as it is here. Where the item embedding
+        is p_v itself, it becomes as long as p_v is here.
 
         Raises:
             ConfigError: there is no such trained model.
@@ -156,6 +174,10 @@ class ModelConfig(Settings):
         preset = type(self).of(name, self.preset)
         fixed = {"name", *_MODEL_DEFAULTS[self.name], *_MODEL_DEFAULTS[name]}
         values = {field: getattr(preset, field) for field in fixed}
+        if preset.item_vectors == "embedding":
+            values["embedding_dim"] = self.output_dim
+        elif self.item_vectors == "embedding":
+            values["embedding_dim"] = preset.embedding_dim
         return validate(type(self), {**self.model_dump(), **values}, "model")
 
 
@@ -172,14 +194,16 @@ class TrainingConfig(Settings):
     """Positives per step."""
     loss: Literal["sampled_softmax", "binary_cross_entropy"] = "sampled_softmax"
     """Softmax over sampled candidates, or Eq. 4."""
-    negatives: Literal["shared", "in_batch", "mixed", "per_positive"] = "mixed"
-    """One uniform pool for the batch; the batch's own targets; both; or S uniform per positive."""
+    negatives: Literal["shared", "in_batch", "mixed", "per_positive", "full"] = "mixed"
+    """One uniform pool for the batch; the batch's own targets; both; S uniform per positive; or all
+    of the corpus (the full softmax)."""
     negative_count: int = Field(default=512, ge=1, le=1_000_000)
     """Size of the shared pool, or S per positive."""
     logq_correction: bool = True
     """Subtract the log of each candidate's inclusion probability from its logit (softmax only)."""
     temperature: float = Field(default=0.1, gt=0)
-    """Cosine scores are divided by it before the loss."""
+    """Cosine scores are divided by it before the loss; plain inner products (`normalise = false`)
+    learn a scale of their own and are not."""
     learning_rate: float = Field(default=0.006, gt=0)
     """Peak learning rate of the towers."""
     table_learning_rate: float = Field(default=0.06, gt=0)
@@ -228,11 +252,18 @@ class EvaluationConfig(Settings):
     cold_events: int = Field(default=5, ge=1)
     """Queries and items with fewer training events than this are cold."""
     baselines: tuple[
-        Literal["popularity", "item_knn", "ease", "wals", "two_tower", "mind"], ...
-    ] = (
-        "popularity",
-        "item_knn",
-    )
+        Literal[
+            "popularity",
+            "item_knn",
+            "ease",
+            "wals",
+            "two_tower",
+            "youtube_dnn",
+            "mind",
+            "sasrec",
+        ],
+        ...,
+    ] = ("popularity", "item_knn")
     """Models fitted and evaluated beside the main one."""
 
 
@@ -281,7 +312,7 @@ class RunConfig(Settings):
         elif isinstance(model, dict):
             name, preset = model.get("name", "dat"), model.get("preset", "recommended")
             if preset in tuple(_MODEL_PRESETS) and name in tuple(_MODEL_DEFAULTS):
-                values["model"] = {**ModelConfig.of(name, preset).model_dump(), **model}
+                values["model"] = {**_model_values(name, preset, model), **model}
         else:
             return values
         if preset in tuple(_TRAINING_PRESETS) and isinstance(training, dict):
@@ -309,6 +340,26 @@ _MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
     "dat": {},
     "two_tower": {"augmented": "none", "lambda_ca": 0.0},
     "mind": {"augmented": "none", "lambda_ca": 0.0},
+    "sasrec": {
+        "augmented": "none",
+        "lambda_ca": 0.0,
+        "combine": "sum",
+        "query_id": False,
+        "history": True,
+        "history_form": "attention",
+        "query_tower": False,
+        "item_vectors": "embedding",
+        "normalise": False,
+    },
+    "youtube_dnn": {
+        "augmented": "none",
+        "lambda_ca": 0.0,
+        "query_id": False,
+        "history": True,
+        "history_form": "mean",
+        "item_vectors": "table",
+        "normalise": False,
+    },
 }
 """What each trained model fixes by its nature, whatever the preset."""
 
@@ -333,6 +384,14 @@ def _of_preset(presets: Mapping[str, dict[str, Any]], preset: str) -> dict[str, 
     if preset not in presets:
         raise ConfigError(f"preset: {preset!r} given; it must be one of {', '.join(presets)}")
     return presets[preset]
+
+
+def _model_values(name: str, preset: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What preset and model set, for a model of which `given` is given."""
+    values = {**_of_preset(_MODEL_PRESETS, preset), **_MODEL_DEFAULTS.get(name, {})}
+    if {**values, **given}.get("item_vectors") == "embedding":  # then it is as long as p_v
+        values["embedding_dim"] = given.get("output_dim", _OUTPUT_DIM)
+    return values
 
 
 def validate(kind: type[T], values: Any, where: str) -> T:

@@ -41,6 +41,18 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "hidden_dims": (16,),
         "embedding_dropout": 0.0,
     },
+    "sasrec": {
+        "embedding_dim": 8,
+        "output_dim": 8,
+        "embedding_dropout": 0.0,
+        "attention_dropout": 0.0,
+    },
+    "youtube_dnn": {
+        "embedding_dim": 8,
+        "output_dim": 8,
+        "hidden_dims": (16,),
+        "embedding_dropout": 0.0,
+    },
 }
 """Settings that suit so small a log, where the defaults do not."""
 TRAINING = TrainingConfig.of(epochs=12, batch_size=16, negative_count=16, device="cpu")

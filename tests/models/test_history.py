@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from dualtower.models.history import HistoryEncoder, lag_matrix, pool_by_lag
+from dualtower.models.history import HistoryEncoder, MeanEncoder, lag_matrix, pool_by_lag
 
 
 def test_the_lag_matrix_by_hand():
@@ -86,3 +86,17 @@ def test_the_weights_learn():
     made = encoder(length=2, pools=1)
     made(torch.ones(1, 3, 1), torch.tensor([0]), torch.tensor([3])).sum().backward()
     assert made.weights.grad.tolist() == [[1, 1]]
+
+
+def test_the_mean_by_hand():
+    made = MeanEncoder(2)
+    events = torch.tensor([[[1.0, 0.0], [3.0, 2.0], [5.0, 8.0]], [[7.0, 9.0], [0.0, 0.0], [0, 0]]])
+    got = made(events, torch.tensor([0, 0, 0, 0, 1]), torch.tensor([0, 1, 2, 3, 1]))
+    assert made.output_dim(2) == 2
+    assert got.tolist() == [[0, 0], [1, 0], [2, 1], [4, 5], [7, 9]]
+
+
+def test_the_mean_passes_each_event_its_share_of_the_gradient():
+    events = torch.zeros(1, 4, 1, requires_grad=True)
+    MeanEncoder(2)(events, torch.tensor([0, 0]), torch.tensor([3, 1])).sum().backward()
+    assert events.grad.flatten().tolist() == [1, 0.5, 0.5, 0]

@@ -1,7 +1,7 @@
 """Eq. 5 on a batch against a naive composition, one pair after the other."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,20 +11,26 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from dualtower.config import TrainingConfig
-from dualtower.data.columns import take_ranges
+from dualtower.data.columns import QueryBatch, Ragged, take_ranges
 from dualtower.data.dataset import Dataset
 from dualtower.errors import ConfigError
 from dualtower.losses.category_alignment import category_alignment
 from dualtower.models.augmented import Learned
 from dualtower.models.network import Network, QueryWindows
 from dualtower.training.negatives import uniform_per_positive, uniform_pool
-from dualtower.training.objective import Objective, check
+from dualtower.training.objective import FULL_SCORES, Objective, check
 from dualtower.training.pairs import Pairs
 from dualtower.training.windows import Batch, Windows
 from tests.training.runs import dat, loop, small_dataset
 
 SEED = 11
-STILL = {"embedding_dropout": 0.0, "id_dropout": 0.0}
+STILL = {"embedding_dropout": 0.0, "attention_dropout": 0.0, "id_dropout": 0.0}
+SASREC = {
+    "history_form": "attention",
+    "query_tower": False,
+    "item_vectors": "embedding",
+    "normalise": False,
+}
 CPU = torch.device("cpu")
 
 
@@ -124,9 +130,11 @@ def negatives(case: Case) -> list[list[int]]:
         drawn = uniform_per_positive(corpus, targets, config.negative_count, generator)
         return drawn.tolist()
     shared: set[int] = set()
-    if config.negatives != "in_batch":
+    if config.negatives == "full":
+        shared |= set(corpus.tolist())
+    elif config.negatives != "in_batch":
         shared |= set(uniform_pool(corpus, config.negative_count, generator).tolist())
-    if config.negatives != "shared":
+    if config.negatives in ("in_batch", "mixed"):
         shared |= set(batch.targets.tolist())
     left = []
     for target, item in enumerate(batch.targets.tolist()):
@@ -139,7 +147,7 @@ def negatives(case: Case) -> list[list[int]]:
 def log_inclusion(case: Case, item: int) -> float:
     """log q by the formula, or 0 where no correction applies."""
     config = case.config
-    if not config.logq_correction or config.negatives in ("shared", "per_positive"):
+    if not config.logq_correction or config.negatives in ("shared", "per_positive", "full"):
         return 0.0
     share = (case.dataset.items == item).mean()
     absent = (1 - share) ** config.batch_size
@@ -150,12 +158,14 @@ def log_inclusion(case: Case, item: int) -> float:
 
 def naive_loss(case: Case) -> Tensor:
     total, pairs = torch.zeros(()), 0
+    vectors = [item_vector(case, item) for item in range(21)]
     for target, others in enumerate(negatives(case)):
         item = int(case.batch.targets[target])
         query = query_vector(case, target)
 
         def logit(row: int, query: Tensor = query) -> Tensor:
-            return query @ item_vector(case, row) / case.config.temperature
+            temperature = case.config.temperature if case.network.config.normalise else 1.0
+            return query @ vectors[row] / temperature
 
         if case.config.loss == "binary_cross_entropy":
             total = total - torch.nn.functional.logsigmoid(logit(item))
@@ -176,7 +186,7 @@ def naive_loss(case: Case) -> Tensor:
 
 SOFTMAX = [
     {"negatives": negatives, "logq_correction": logq}
-    for negatives in ("shared", "in_batch", "mixed", "per_positive")
+    for negatives in ("shared", "in_batch", "mixed", "per_positive", "full")
     for logq in (True, False)
 ]
 BCE = [
@@ -198,8 +208,20 @@ def named(settings: dict[str, Any]) -> str:
         {"augmented": "none"},
         {"augmented_item": False, "item_id": False},
         {"history": False, "query_id": True, "augmented": "none"},
+        {"history_form": "attention", "normalise": False},
+        {"augmented": "none", **SASREC},
+        {"augmented": "none", "history_form": "mean", "item_vectors": "table"},
     ],
-    ids=["full", "no-history", "no-augmented", "features-only", "reads-no-events"],
+    ids=[
+        "full",
+        "no-history",
+        "no-augmented",
+        "features-only",
+        "reads-no-events",
+        "attention",
+        "no-towers",
+        "softmax-weights",
+    ],
 )
 def test_the_loss_of_windows(model: dict[str, Any], training: dict[str, Any]):
     made = case(model, **training)
@@ -412,7 +434,7 @@ def test_settings_that_contradict_each_other_are_both_named(model, training, wor
     dataset = small_dataset()
     network = dat(**model).build(dataset.space(), dataset.item_features, CPU)
     with pytest.raises(ConfigError) as caught:
-        check(loop(**training), network)
+        check(loop(**training), network, dataset.item_count)
     assert all(word in str(caught.value) for word in words)
 
 
@@ -460,3 +482,86 @@ def test_a_weight_of_zero_takes_the_positive_s_gradient_away():
         moments = table.optimizer_state()["moments"][:, :8]
         assert (moments[dropped] == 0).all()
         assert (moments[np.setdiff1d(queries, dropped)] != 0).any(1).all()
+
+
+def test_an_embedding_that_is_an_item_s_vector_is_not_dropped():
+    """Of all that the loss reads only the history's copy of it is."""
+    made = case({"augmented": "none", **SASREC, "embedding_dropout": 0.5})
+    fed: list[Tensor] = []
+    encode = made.network.encode_item
+    made.network.encode_item = lambda items, inputs, fold=None: (  # type: ignore[method-assign]
+        fed.append(inputs) or encode(items, inputs, fold)
+    )
+    made.network.history.register_forward_pre_hook(lambda module, inputs: fed.append(inputs[0]))
+    made.loss()
+    vectors, history = fed
+    assert (vectors != 0).all()
+    dropped = (history == 0).all(-1).logical_not()[..., None] & (history == 0)
+    assert 0.3 < dropped.sum() / (history.shape[-1] * (history != 0).any(-1).sum()) < 0.7
+
+
+@pytest.mark.parametrize("same_time_history", [True, False])
+@pytest.mark.parametrize(
+    "model",
+    [
+        {},
+        {"history_form": "attention"},
+        {"history_form": "attention", "attention_blocks": 3, "attention_heads": 4},
+        {"history_form": "mean", "augmented": "none", "item_vectors": "table"},
+        {"augmented": "none", **SASREC},
+    ],
+    ids=["pools", "attention", "deep", "mean", "sasrec"],
+)
+def test_a_target_in_a_window_gets_the_vector_of_a_request(
+    model: dict[str, Any], same_time_history: bool
+):
+    """Whatever stands in the window before and behind what the target may see."""
+    rng = np.random.default_rng(0)
+    dataset = small_dataset()
+    times = np.cumsum(rng.integers(0, 2, size=len(dataset.items)))
+    dataset = replace(dataset, times=times.astype(np.int64))
+    log = dataset.everything()
+    torch.manual_seed(0)
+    network = dat(history_length=4, **model).build(dataset.space(), dataset.item_features, CPU)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    network.eval()
+    network.settle()
+    objective = Objective(network, loop(), log, SEED)
+    windows = Windows(
+        log,
+        history_length=4,
+        target_length=3,
+        batch_size=50,
+        folds=1,
+        seed=0,
+        same_time_history=same_time_history,
+    )
+    for batch in windows.epoch(0):
+        past = [
+            [
+                *batch.earlier.take(np.array([window])).values.tolist(),
+                *batch.items[window, :known].tolist(),
+            ]
+            for window, known in zip(batch.window, batch.known, strict=True)
+        ]
+        requests = QueryBatch(
+            batch.queries[batch.window],
+            Ragged(
+                np.array([item for items in past for item in items], dtype=np.int32),
+                np.cumsum([0, *map(len, past)]).astype(np.int64),
+            ),
+            {},
+            {},
+        )
+        assert max(map(len, past)) > 8
+        assert_close(objective.query_vectors(batch), network.encode_batch(requests))
+
+
+def test_a_full_softmax_over_too_many_scores_is_refused_with_what_would_fit():
+    dataset = small_dataset()
+    network = dat().build(dataset.space(), dataset.item_features, CPU)
+    config = loop(negatives="full", batch_size=1000)
+    check(config, network, FULL_SCORES // 1000)
+    with pytest.raises(ConfigError, match=r'full" scores all 268,435 .* batch_size to at most 500'):
+        check(config, network, FULL_SCORES // 500)

@@ -6,11 +6,19 @@ from dualtower.models.ease import EASE
 from dualtower.models.item_knn import ItemKNN
 from dualtower.models.mind import MIND
 from dualtower.models.popularity import Popularity
+from dualtower.models.sasrec import SASRec
 from dualtower.models.trained import TrainedModel
 from dualtower.models.two_tower import TwoTower
 from dualtower.models.wals import WALS
+from dualtower.models.youtube_dnn import YouTubeDNN
 
-TRAINED: dict[str, type[TrainedModel]] = {"dat": DAT, "two_tower": TwoTower, "mind": MIND}
+TRAINED: dict[str, type[TrainedModel]] = {
+    "dat": DAT,
+    "two_tower": TwoTower,
+    "youtube_dnn": YouTubeDNN,
+    "mind": MIND,
+    "sasrec": SASRec,
+}
 """Models that learn by steps, all by the one training loop."""
 
 SOLVED: dict[str, type[SolvedModel]] = {

@@ -1,8 +1,9 @@
-"""The history feature: the last item, and pooled sums of the latest items by lag."""
+"""The history feature: the last item and pooled sums of the latest ones by lag, or their mean."""
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 def lag_matrix(weights: Tensor, length: int) -> Tensor:
@@ -72,3 +73,27 @@ class HistoryEncoder(nn.Module):
         last = events[window, (known - 1).clamp(min=0)] * (known > 0)[:, None]
         pooled = pool_by_lag(self.weights, events)[:, known, window]
         return torch.cat([last, pooled.permute(1, 0, 2).flatten(1)], dim=1)
+
+
+class MeanEncoder(nn.Module):
+    """The mean of the latest `length` item embeddings (Covington et al. 2016, section 3.2)."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        self.length = length
+
+    def output_dim(self, embedding_dim: int) -> int:
+        """Length of the encoded history."""
+        return embedding_dim
+
+    def forward(self, events: Tensor, window: Tensor, known: Tensor) -> Tensor:
+        """Encode what each target may see; arguments as of `HistoryEncoder`.
+
+        Returns:
+            `[targets, dim]`; zero where nothing is known.
+        """
+        running = functional.pad(events.cumsum(1), (0, 0, 1, 0)).flatten(0, 1)
+        end = window * (events.shape[1] + 1) + known
+        latest = known.clamp(max=self.length)
+        total = functional.embedding(end, running) - functional.embedding(end - latest, running)
+        return total / latest.clamp(min=1)[:, None]

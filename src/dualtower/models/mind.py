@@ -25,6 +25,11 @@ class MIND(TrainedModel):
         return Network(self.config, space, item_features, None, capsules=True)
 
     def _check(self) -> None:
+        if not self.config.query_tower:
+            raise ConfigError(
+                "model: mind turns each interest into a vector by the query tower; "
+                "set query_tower = true"
+            )
         if self.config.augmented != "none" or self.config.lambda_ca:
             raise ConfigError(
                 "model: mind has no augmented vectors and no category alignment; set "

@@ -10,10 +10,11 @@ from torch.nn import functional
 from dualtower.config import ModelConfig
 from dualtower.data.columns import FeatureColumn, FeatureSpace, FeatureSpec, QueryBatch, Ragged
 from dualtower.errors import ConfigError
+from dualtower.models.attention import AttentionEncoder
 from dualtower.models.augmented import Augmented, Past
 from dualtower.models.capsules import InterestCapsules, encode_interests
 from dualtower.models.features import FeatureEncoder, hide_rows
-from dualtower.models.history import HistoryEncoder
+from dualtower.models.history import HistoryEncoder, MeanEncoder
 from dualtower.models.table import EmbeddingTable
 from dualtower.models.towers import Tower
 
@@ -116,9 +117,7 @@ class Network(nn.Module):
             embedded = dim * config.item_id + self.item_encoder.output_dim()
         if embedded == 0:
             raise ConfigError("model: the item tower has no input; set item_id = true or features")
-        self.history = (
-            HistoryEncoder(config.history_length, config.history_pools) if config.history else None
-        )
+        self.history = _history(config, embedded) if config.history else None
         self.capsules = (
             InterestCapsules(
                 embedded,
@@ -129,22 +128,28 @@ class Network(nn.Module):
             if capsules
             else None
         )
-        query_dim = (
-            dim * config.query_id
-            + self.query_encoder.output_dim()
-            + self.context_encoder.output_dim()
-            + (self.history.output_dim(embedded) if self.history is not None else 0)
-            + (augmented.query_dim if augmented is not None and feeds_query else 0)
-            + (embedded if capsules else 0)
-        )
-        if query_dim == 0:
+        query_dims = [
+            dim * config.query_id,
+            self.query_encoder.output_dim(),
+            self.context_encoder.output_dim(),
+            self.history.output_dim(embedded) if self.history is not None else 0,
+            augmented.query_dim if augmented is not None and feeds_query else 0,
+            embedded if capsules else 0,
+        ]
+        if sum(query_dims) == 0:
             raise ConfigError(
                 "model: the query tower has no input; set history = true, query_id = true, or name "
                 "query features"
             )
         item_dim = embedded + (augmented.item_dim if augmented is not None and feeds_item else 0)
-        self.query_tower = self._tower(query_dim)
-        self.item_tower = self._tower(item_dim)
+        _check_towers(config, query_dims, embedded, feeds_item)
+        self.query_tower = self._tower(sum(query_dims)) if config.query_tower else None
+        self.item_tower = self._tower(item_dim) if config.item_vectors == "tower" else None
+        self.item_outputs = (
+            EmbeddingTable(space.item_count, config.output_dim)
+            if config.item_vectors == "table"
+            else None
+        )
         self.register_buffer("cached_inputs", torch.zeros(space.item_count, embedded))
         self.register_buffer("cached_vectors", torch.zeros(space.item_count, config.output_dim))
 
@@ -204,7 +209,11 @@ class Network(nn.Module):
         if self.augmented is not None and self.config.augmented_item:
             augmented = self.augmented.item(items, fold)
             inputs = torch.cat([inputs, augmented], dim=1)
-        return Encoded(self.item_tower(inputs), augmented)
+        if self.item_tower is not None:
+            return Encoded(self.item_tower(inputs), augmented)
+        if self.item_outputs is not None:
+            inputs = self.item_outputs(self._hide(items), unique=not self._hides)
+        return Encoded(self._scaled(inputs), augmented)
 
     def encode_query(self, windows: QueryWindows, inputs: Tensor, vectors: Tensor) -> Encoded:
         """p_u of every target.
@@ -235,9 +244,12 @@ class Network(nn.Module):
             augmented = self.augmented.query(self._past(windows, queries, vectors))
             parts.append(augmented)
         if self.capsules is not None:
+            assert self.query_tower is not None
             capsules, interests = self.capsules(events, windows.window, windows.known)
             encoded = encode_interests(capsules, interests, parts, self.query_tower)
             return Encoded(encoded, augmented, interests)
+        if self.query_tower is None:
+            return Encoded(self._scaled(torch.stack(parts).sum(0)), augmented)
         inputs = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
         return Encoded(self.query_tower(inputs), augmented)
 
@@ -324,6 +336,9 @@ class Network(nn.Module):
         """In training, replace a random share of rows by the unknown."""
         return hide_rows(rows, self.config.id_dropout if self.training else 0.0)
 
+    def _scaled(self, vectors: Tensor) -> Tensor:
+        return functional.normalize(vectors, dim=-1) if self.config.normalise else vectors
+
     def _to(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
@@ -339,4 +354,49 @@ class Network(nn.Module):
             last_relu=self.config.last_relu,
             linear_path=self.config.linear_path,
             layer_dropout=self.config.layer_dropout,
+            normalise=self.config.normalise,
+        )
+
+
+def _history(config: ModelConfig, dim: int) -> HistoryEncoder | MeanEncoder | AttentionEncoder:
+    """The encoder of a history of item embeddings `dim` long."""
+    if config.history_form == "pools":
+        return HistoryEncoder(config.history_length, config.history_pools)
+    if config.history_form == "mean":
+        return MeanEncoder(config.history_length)
+    return AttentionEncoder(
+        dim,
+        config.history_length,
+        blocks=config.attention_blocks,
+        heads=config.attention_heads,
+        dropout=config.attention_dropout,
+    )
+
+
+def _check_towers(
+    config: ModelConfig, query_dims: list[int], embedded: int, feeds_item: bool
+) -> None:
+    """Refuse sides without a tower whose inputs do not have the length of the output.
+
+    Raises:
+        ConfigError: names the settings and what would be right.
+    """
+    wrong = [dim for dim in query_dims if dim not in (0, config.output_dim)]
+    if not config.query_tower and wrong:
+        raise ConfigError(
+            "model: query_tower = false adds up the query's inputs, so each must be output_dim = "
+            f"{config.output_dim} long; found one of {wrong[0]}. Set embedding_dim = "
+            f'{config.output_dim}, combine = "sum", history_form = "attention" or "mean" and '
+            "augmented_query = false, or query_tower = true"
+        )
+    if config.item_vectors == "embedding" and embedded != config.output_dim:
+        raise ConfigError(
+            'model: item_vectors = "embedding" makes the item embedding p_v, so it must be '
+            f"output_dim = {config.output_dim} long; found {embedded}. Set embedding_dim = "
+            f'{config.output_dim} and combine = "sum", or item_vectors = "tower"'
+        )
+    if config.item_vectors != "tower" and feeds_item:
+        raise ConfigError(
+            f'model: item_vectors = "{config.item_vectors}" has no item tower that could read a_v; '
+            'set augmented_item = false, or item_vectors = "tower"'
         )

@@ -9,7 +9,7 @@ from dualtower.models.layers import fully_connected
 
 
 class Tower(nn.Module):
-    """Fully connected layers with ReLU, then L2 normalisation (Eq. 1).
+    """Fully connected layers with ReLU, then L2 normalisation (Eq. 1) unless `normalise` is off.
 
     With `last_relu` and without `linear_path` it is the paper's to the letter. ReLU on the last
     layer keeps every cosine in [0, 1] and lets the tower die; see docs/model.md.
@@ -24,6 +24,7 @@ class Tower(nn.Module):
         last_relu: bool,
         linear_path: bool,
         layer_dropout: float,
+        normalise: bool = True,
     ) -> None:
         super().__init__()
         dims = (input_dim, *hidden_dims, output_dim)
@@ -31,9 +32,10 @@ class Tower(nn.Module):
         self.path = nn.Linear(input_dim, output_dim, bias=False) if linear_path else None
         self.last_relu = last_relu
         self.layer_dropout = layer_dropout
+        self.normalise = normalise
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Map inputs z `[rows, input_dim]` to unit vectors p `[rows, output_dim]`.
+        """Map inputs z `[rows, input_dim]` to vectors p `[rows, output_dim]`, of unit length.
 
         A row whose last layer is all zero stays zero.
         """
@@ -46,7 +48,7 @@ class Tower(nn.Module):
             )
         if self.path is not None:
             hidden = hidden + self.path(inputs)
-        return functional.normalize(hidden, dim=-1)
+        return functional.normalize(hidden, dim=-1) if self.normalise else hidden
 
     def _with_dropout(self, hidden: Tensor) -> Tensor:
         last = len(self.layers) - 1

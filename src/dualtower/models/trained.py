@@ -61,7 +61,7 @@ class TrainedModel(VectorModel):
         return self.network
 
     def encode_queries(self, batch: QueryBatch) -> npt.NDArray[np.float32]:
-        """p_u of each query, `[queries, output_dim]`, of unit length.
+        """p_u of each query, `[queries, output_dim]`, of unit length with `normalise`.
 
         A model with several interests gives `[queries, interests, output_dim]`.
 
@@ -82,7 +82,7 @@ class TrainedModel(VectorModel):
         return vectors
 
     def encode_items(self) -> npt.NDArray[np.float32]:
-        """p_v of every item row, `[items, output_dim]`, of unit length.
+        """p_v of every item row, `[items, output_dim]`, of unit length with `normalise`.
 
         Raises:
             NotFittedError: the model was not trained.

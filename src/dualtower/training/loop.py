@@ -71,7 +71,7 @@ def train(
         torch.manual_seed(sub_seed(config.seed, INITIAL_WEIGHTS))
         network = model.build(log.dataset.space(), log.dataset.item_features, device)
         try:
-            check(config, network)
+            check(config, network, len(log.corpus))
             _Run(model, network, log, config, validate, progress).go()
         except BaseException:
             model.network = None  # half trained is not fitted

@@ -26,6 +26,9 @@ from dualtower.training.negatives import (
 )
 from dualtower.training.windows import Batch
 
+FULL_SCORES = 2**27
+"""The most scores of one step that `negatives = "full"` may ask for: half a gigabyte of floats."""
+
 
 @dataclass(frozen=True)
 class ItemBlock:
@@ -58,6 +61,7 @@ class Objective:
         self._categories = torch.from_numpy(np.array(log.dataset.item_categories)).to(self._device)
         self._slots = torch.full((network.item_count,), -1, device=self._device)
         self._log_inclusion = self._inclusion(log)
+        self._temperature = config.temperature if network.config.normalise else 1.0
 
     def reseed(self, seed: int) -> None:
         """Start the negatives' randomness anew, so that an epoch does not depend on the last."""
@@ -67,8 +71,12 @@ class Objective:
         """The loss of a batch, a scalar, and its targets' p_u without gradient."""
         network, model = self._network, self._network.config
         block = self._items(batch)
-        inputs = network.drop(network.item_inputs(block.items))
-        item, read = self._encode_items(batch, block, inputs)
+        embedded = network.item_inputs(block.items)
+        inputs = network.drop(embedded)
+        # Dropout belongs to what a tower reads; an embedding that is p_v itself stays whole.
+        item, read = self._encode_items(
+            batch, block, embedded if network.item_tower is None else inputs
+        )
         query = network.encode_query(self._windows(batch, block.events), inputs, read)
         vectors = self._chosen(query, item.vectors[block.positive])
         weights = None if batch.weights is None else self._to(batch.weights)
@@ -109,6 +117,8 @@ class Objective:
             named.append(own.flatten())
         elif config.negatives in ("shared", "mixed"):
             named.append(uniform_pool(self._corpus, config.negative_count, self._generator))
+        elif config.negatives == "full":
+            named.append(self._corpus)
         candidates, places = self._distinct(torch.cat(named))
         slots[candidates] = torch.arange(len(candidates), device=self._device)
         items = candidates
@@ -122,7 +132,7 @@ class Objective:
         shared = None
         if config.negatives == "shared":
             shared = torch.unique(places[len(targets) :])
-        elif config.negatives in ("in_batch", "mixed"):
+        elif config.negatives in ("in_batch", "mixed", "full"):
             shared = torch.arange(len(candidates), device=self._device)
         return ItemBlock(
             items=items,
@@ -164,10 +174,12 @@ class Objective:
         """
         if query.interests is None:
             return query.vectors
-        power = self._network.config.label_attention_power
-        scaled = targets / self._config.temperature
-        pooled = label_aware_attention(query.vectors, query.interests, scaled, power)
-        return functional.normalize(pooled, dim=-1)
+        model = self._network.config
+        scaled = targets / self._temperature
+        pooled = label_aware_attention(
+            query.vectors, query.interests, scaled, model.label_attention_power
+        )
+        return functional.normalize(pooled, dim=-1) if model.normalise else pooled
 
     def _windows(self, batch: Batch, events: Tensor) -> QueryWindows:
         return QueryWindows(
@@ -189,7 +201,7 @@ class Objective:
         items: Tensor,
         weights: Tensor | None,
     ) -> Tensor:
-        temperature = self._config.temperature
+        temperature = self._temperature
         positives = items[block.positive]
         if block.negative is not None:
             scaled = queries / temperature
@@ -265,7 +277,7 @@ class Objective:
         config = self._config
         if not config.logq_correction or config.loss != "sampled_softmax":
             return None
-        if config.negatives in ("shared", "per_positive"):
+        if config.negatives in ("shared", "per_positive", "full"):
             return None  # the same for every candidate: it cancels
         share = torch.from_numpy(log.item_counts() / max(1, log.event_count))
         if config.negatives == "in_batch":
@@ -280,8 +292,8 @@ class Objective:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
 
 
-def check(config: TrainingConfig, network: Network) -> None:
-    """Refuse settings that contradict each other.
+def check(config: TrainingConfig, network: Network, corpus_size: int) -> None:
+    """Refuse settings that contradict each other, or a full softmax over too large a corpus.
 
     Raises:
         ConfigError: names the two settings and what would be right.
@@ -301,4 +313,11 @@ def check(config: TrainingConfig, network: Network) -> None:
         raise ConfigError(
             f'training: loss = "binary_cross_entropy" with negatives = "{config.negatives}" has no '
             'defined weighting; use negatives = "per_positive" or "shared"'
+        )
+    if config.negatives == "full" and config.batch_size * corpus_size > FULL_SCORES:
+        raise ConfigError(
+            f'training: negatives = "full" scores all {corpus_size:,} items of the corpus for each '
+            f"of batch_size = {config.batch_size:,} positives, more than {FULL_SCORES:,} scores a "
+            f"step; set batch_size to at most {FULL_SCORES // corpus_size:,}, or negatives = "
+            '"mixed"'
         )
