@@ -1,11 +1,12 @@
 """What every model must do, on a checkerboard whose right answers are known."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from dualtower.config import TrainingConfig
+from dualtower.config import IndexConfig, TrainingConfig
 from dualtower.data.columns import FeatureSpace, QueryBatch
 from dualtower.data.dataset import Dataset, Log, Split
 from dualtower.errors import ConfigError, NotFittedError
@@ -13,6 +14,7 @@ from dualtower.evaluation.ranking import rank_targets
 from dualtower.fitting import fit
 from dualtower.models import MODELS
 from dualtower.models.base import Model, VectorModel
+from dualtower.retrieval.bundle import Bundle
 from tests.helpers import leave_last_out_by_hand, tiny_dataset
 
 SIDE = 8
@@ -147,6 +149,25 @@ def test_vectors_give_the_scores(model: Model, split: Split):
         products = model.encode_queries(batch) @ model.encode_items().T
         best = products if products.ndim == 2 else products.max(axis=1)
         assert best == pytest.approx(model.score(batch))
+
+
+@pytest.mark.parametrize("kind", ["flat", "hnsw"])
+def test_a_bundle_from_disk_serves_what_the_model_scores(
+    model: Model, split: Split, kind: str, tmp_path: Path
+):
+    if not isinstance(model, VectorModel):
+        pytest.skip("has no vectors for an index")
+    log = split.train_and_validation
+    Bundle.build(model, log, index=IndexConfig(kind=kind), progress=False).save(tmp_path / "bundle")
+    served = Bundle.load(tmp_path / "bundle").recommend([f"q{row}" for row in range(1, 17)], n=2)
+    batch = split.test.requests(np.arange(1, 17))
+    scores = model.score(batch)
+    scores[:, 0] = -np.inf
+    scores[batch.history.row_of_value(), batch.history.values] = -np.inf
+    best = np.sort(scores, axis=1)[:, :-3:-1]
+    assert served["score"].to_numpy().reshape(16, 2) == pytest.approx(best, rel=1e-5, abs=1e-6)
+    items = served["item_id"].str.slice(1).cast(int).to_numpy().reshape(16, 2)
+    assert np.take_along_axis(scores, items, axis=1) == pytest.approx(best, rel=1e-5, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", MODELS)
