@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from dualtower.models import history
 from dualtower.models.history import HistoryEncoder, MeanEncoder, lag_matrix, pool_by_lag
 
 
@@ -17,6 +18,26 @@ def test_the_lag_matrix_by_hand():
     ]
 
 
+@pytest.fixture(params=["by matrix", "by target"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Pooling by one matrix, as in usual windows, and target by target, as in very long ones."""
+    if request.param == "by target":
+        monkeypatch.setattr(history, "_SMALL_MATRIX", 0)
+        monkeypatch.setattr(history, "_pool_by_matrix", None)
+    else:
+        monkeypatch.setattr(history, "_pool_by_target", None)
+    return request.param
+
+
+def every_position(weights: torch.Tensor, events: torch.Tensor) -> torch.Tensor:
+    """Pooled sums at all positions of all windows, `[pools, length + 1, windows, dim]`."""
+    windows, length = events.shape[:2]
+    known, window = torch.meshgrid(torch.arange(length + 1), torch.arange(windows), indexing="ij")
+    pooled = pool_by_lag(weights, events, window.flatten(), known.flatten())
+    return pooled.unflatten(1, (length + 1, windows))
+
+
+@pytest.mark.usefixtures("way")
 def test_pooling_against_a_loop():
     generator = torch.Generator().manual_seed(0)
     weights = torch.randn(3, 4, generator=generator)
@@ -30,13 +51,35 @@ def test_pooling_against_a_loop():
                         expected[pool, position, window] += (
                             weights[pool, lag - 1] * events[window, position - lag]
                         )
-    assert_close(pool_by_lag(weights, events), expected)
+    assert_close(every_position(weights, events), expected)
 
 
+@pytest.mark.usefixtures("way")
 def test_more_lags_than_events():
     weights = torch.tensor([[1.0, 2.0, 4.0, 8.0]])
     events = torch.tensor([[[1.0], [10.0]]])
-    assert pool_by_lag(weights, events)[0, :, 0, 0].tolist() == [0, 1, 12]
+    assert every_position(weights, events)[0, :, 0, 0].tolist() == [0, 1, 12]
+
+
+def test_very_long_windows_take_no_memory_by_the_square_of_their_length(monkeypatch):
+    """20,000 events: the matrix would hold 1.6 GB; gradients go to weights and events alike."""
+    monkeypatch.setattr(history, "_pool_by_matrix", None)
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randn(1, 3, generator=generator, requires_grad=True)
+    events = torch.randn(2, 20_000, 4, generator=generator, requires_grad=True)
+    window, known = torch.tensor([0, 1, 1]), torch.tensor([20_000, 2, 12_345])
+    pooled = pool_by_lag(weights, events, window, known)[0]
+    flipped = weights.flip(1)[0, :, None]
+    expected = [
+        (flipped * events[0, -3:]).sum(0),
+        (flipped[1:] * events[1, :2]).sum(0),
+        (flipped * events[1, 12_342:12_345]).sum(0),
+    ]
+    assert_close(pooled, torch.stack(expected))
+    got = torch.autograd.grad(pooled.square().sum(), (weights, events))
+    reference = torch.autograd.grad(torch.stack(expected).square().sum(), (weights, events))
+    for ours, theirs in zip(got, reference, strict=True):
+        assert_close(ours, theirs)
 
 
 def encoder(length: int, pools: int) -> HistoryEncoder:
@@ -47,6 +90,7 @@ def encoder(length: int, pools: int) -> HistoryEncoder:
     return made
 
 
+@pytest.mark.usefixtures("way")
 def test_the_encoder_against_a_loop():
     made = encoder(length=3, pools=2)
     events = torch.randn(2, 5, 4)

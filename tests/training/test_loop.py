@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dualtower.data.dataset import Log
 from dualtower.errors import BundleError, CollapseWarning, ConfigError, DataError
@@ -364,3 +365,26 @@ def test_weights_that_are_all_zero_are_refused():
     dataset = replace(split.train.dataset, weights=weights, schema=Schema(weight="stars"))
     with pytest.raises(DataError, match=r"'stars' weighs every training event 0"):
         trained(*WINDOWS_LEAVE_OUT, log=replace(split.train, dataset=dataset))
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the most elements that a tensor had that any operation made."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            self.elements = max(self.elements, result.numel())
+        return result
+
+
+def test_a_basket_of_20_000_events_needs_no_matrix_of_its_square():
+    items = np.random.default_rng(0).integers(1, 30, 20_010)
+    times = np.repeat(np.arange(11), [1] * 5 + [20_000] + [1] * 5)
+    plain = tiny_dataset([items.tolist(), [1, 2, 3]], item_count=30)
+    log = replace(plain, times=np.concatenate([times, np.arange(3)])).everything()
+    settings = {"batch_size": 4_000, "negative_count": 8, "epochs": 1}
+    with Largest() as largest:
+        trained({"history_length": 500, "history_pools": 1}, settings, log=log)
+    assert largest.elements <= 20_000**2 / 100

@@ -224,3 +224,24 @@ def test_every_target_has_its_event_s_weight():
         assert batch.weights is not None
         assert batch.weights.tolist() == (batch.context["event"].values + 0.5).tolist()
     assert all(batch.weights is None for batch in windows(plain.everything()).epoch(0))
+
+
+def test_a_huge_basket_makes_no_long_windows():
+    """Three events, a basket of 20,000, two events: only the last targets see all of it."""
+    items = np.random.default_rng(0).integers(1, 30, 20_005)
+    times = np.repeat([1, 2, 3, 4, 5, 6], [1, 1, 1, 20_000, 1, 1])
+    dataset = replace(tiny_dataset([items.tolist()], item_count=30), times=times)
+    made = windows(dataset.everything(), history_length=50, target_length=50, batch_size=1_000)
+    first = {4: 3, 5: 20_003, 6: 20_004}
+    seen = []
+    for batch in made.epoch(0):
+        assert batch.items.shape[1] <= 1_000 or batch.items.shape[1] == 20_004
+        for place, (window, known) in enumerate(zip(batch.window, batch.known, strict=True)):
+            assert len(batch.earlier.values) == 0
+            shown = batch.items[window, :known]
+            assert shown.tolist() == items[:known].tolist()
+            seen.append((int(known), int(batch.targets[place])))
+    expected = [
+        (first.get(int(time), place), int(items[place])) for place, time in enumerate(times)
+    ]
+    assert sorted(seen) == sorted(expected)

@@ -146,7 +146,7 @@ class LeaveOut(Augmented):
         mean = total / count.clamp(min=1)[:, None]
         lags = torch.arange(self._history_length, device=total.device)
         weights = torch.sigmoid(self.decay_logit) ** lags
-        decayed = pool_by_lag(weights[None], past.vectors)[0, past.known, past.window]
+        decayed = pool_by_lag(weights[None], past.vectors, past.window, past.known)[0]
         latest = past.known.clamp(min=1, max=self._history_length)
         decayed = decayed / weights.cumsum(0)[latest - 1][:, None]
         return torch.cat([self.project(mean), self.project(decayed)], dim=1)

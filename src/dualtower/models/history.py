@@ -5,6 +5,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+_SMALL_MATRIX = 1 << 22
+"""Up to so many entries (16 MiB) the lag matrix is made."""
+
 
 def lag_matrix(weights: Tensor, length: int) -> Tensor:
     """The banded matrix that turns weights by lag into a pooled sum over the events before.
@@ -24,20 +27,48 @@ def lag_matrix(weights: Tensor, length: int) -> Tensor:
     return weights[:, (lag - 1).clamp(0, weights.shape[1] - 1)] * inside
 
 
-def pool_by_lag(weights: Tensor, events: Tensor) -> Tensor:
-    """Weighted sums over the events before each position, as one matrix product.
+def pool_by_lag(weights: Tensor, events: Tensor, window: Tensor, known: Tensor) -> Tensor:
+    """Weighted sums over the latest events that each target may see.
+
+    For all positions of usual windows at once it is one matrix product, which is fastest. Its
+    matrix grows with the square of the length, so where a huge basket makes a window long, the
+    lags of each target are gathered instead: memory then grows with targets · lags.
 
     Args:
         weights: `[pools, lags]`, the weight of the event 1, 2, … places before.
         events: `[windows, length, dim]`.
+        window: the window of each target, `[targets]`.
+        known: how many of its window's events the target may see, `[targets]`.
 
     Returns:
-        `[pools, length + 1, windows, dim]`.
+        `[pools, targets, dim]`.
     """
+    length = events.shape[1]
+    if len(weights) * length * (length + 1) <= _SMALL_MATRIX:
+        return _pool_by_matrix(weights, events)[:, known, window]
+    return _pool_by_target(weights, events, window, known)
+
+
+def _pool_by_matrix(weights: Tensor, events: Tensor) -> Tensor:
+    """Of every position, `[pools, length + 1, windows, dim]`."""
     windows, length, dim = events.shape
     matrix = lag_matrix(weights, length).flatten(0, 1)
     flat = events.transpose(0, 1).reshape(length, windows * dim)
     return (matrix @ flat).view(len(weights), length + 1, windows, dim)
+
+
+def _pool_by_target(weights: Tensor, events: Tensor, window: Tensor, known: Tensor) -> Tensor:
+    """Of the targets alone, `[pools, targets, dim]`."""
+    length = events.shape[1]
+    place = known[:, None] - torch.arange(1, weights.shape[1] + 1, device=known.device)
+    row = window[:, None] * length + place.clamp(min=0)
+    inside = place >= 0
+    flat = events.flatten(0, 1)
+    sums = [
+        functional.embedding_bag(row, flat, per_sample_weights=pool * inside, mode="sum")
+        for pool in weights
+    ]
+    return torch.stack(sums)
 
 
 class HistoryEncoder(nn.Module):
@@ -71,7 +102,7 @@ class HistoryEncoder(nn.Module):
             `[targets, (1 + pools) · dim]`; zero where nothing is known.
         """
         last = events[window, (known - 1).clamp(min=0)] * (known > 0)[:, None]
-        pooled = pool_by_lag(self.weights, events)[:, known, window]
+        pooled = pool_by_lag(self.weights, events, window, known)
         return torch.cat([last, pooled.permute(1, 0, 2).flatten(1)], dim=1)
 
 

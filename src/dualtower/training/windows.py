@@ -9,6 +9,9 @@ import numpy.typing as npt
 from dualtower.data.columns import FeatureColumn, Ragged, take_ranges
 from dualtower.data.dataset import Log
 
+_LONG = 1_000
+"""A window that a huge basket makes longer than this holds only what its targets may see."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -17,7 +20,8 @@ class Batch:
     queries: npt.NDArray[np.int64]
     """Query row of each window, `[windows]`."""
     items: npt.NDArray[np.int64]
-    """Item rows of the window's events, oldest first, 0 behind the last, `[windows, length]`."""
+    """Item rows of the window's events, oldest first, 0 behind the last, `[windows, length]`; of a
+    very long window only the events that a target may see."""
     earlier: Ragged
     """Item rows of the query's events before the window, oldest first, per window; none where the
     model does not read them."""
@@ -123,21 +127,26 @@ class Windows:
         start, end = self._start[windows], self._end[windows]
         log_start = dataset.offsets[queries]
         begin = self._begin(log_start, start)
-        events = take_ranges(dataset.items, begin, end)
-        lengths = events.lengths()
-        items = np.zeros((len(windows), int(lengths.max())), dtype=np.int64)
-        items[np.arange(items.shape[1]) < lengths[:, None]] = events.values
         window = np.repeat(np.arange(len(windows)), end - start)
-        places = np.arange(items.shape[1], dtype=np.int32)
+        places = np.arange((end - begin).max(), dtype=np.int32)
         position = take_ranges(places, start - begin, end - begin).values.astype(np.int64)
         event = position + begin[window]
+        known = self._known(window, position, begin, end)
+        lengths = end - begin
+        if lengths.max() > _LONG:
+            seen = np.ones_like(lengths)
+            np.maximum.at(seen, window, known)
+            lengths = np.where(lengths > _LONG, seen, lengths)
+        events = take_ranges(dataset.items, begin, begin + lengths)
+        items = np.zeros((len(windows), int(lengths.max())), dtype=np.int64)
+        items[np.arange(items.shape[1]) < lengths[:, None]] = events.values
         return Batch(
             queries=queries,
             items=items,
             earlier=take_ranges(dataset.items, log_start if self._read_earlier else begin, begin),
             window=window,
-            known=self._known(window, position, begin, events.offsets),
-            targets=items[window, position],
+            known=known,
+            targets=dataset.items[event].astype(np.int64),
             fold=fold,
             query_features={n: c.take(queries) for n, c in dataset.query_features.items()},
             context={n: c.take(event) for n, c in dataset.context_features.items()},
@@ -163,7 +172,7 @@ class Windows:
         window: npt.NDArray[np.int64],
         position: npt.NDArray[np.int64],
         begin: npt.NDArray[np.int64],
-        offsets: npt.NDArray[np.int64],
+        end: npt.NDArray[np.int64],
     ) -> npt.NDArray[np.int64]:
         """How many of its window's events each target may see: none of its own time.
 
@@ -171,10 +180,12 @@ class Windows:
             window: the window of each target, `[targets]`.
             position: its place in that window, `[targets]`.
             begin: where each window begins in the dataset, `[windows]`.
-            offsets: where it begins among the events of all windows, `[windows + 1]`.
+            end: where it ends, `[windows]`.
         """
         if self._times is None:
             return position
+        offsets = np.zeros(len(begin) + 1, dtype=np.int64)
+        np.cumsum(end - begin, out=offsets[1:])
         place = np.arange(offsets[-1])
         times = self._times[place + np.repeat(begin - offsets[:-1], np.diff(offsets))]
         is_first = np.ones(len(times), dtype=bool)
