@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from dualtower.errors import ConfigError, DataError
+from dualtower.evaluation import significance
 from dualtower.evaluation.evaluate import Evaluation, evaluate
 from dualtower.evaluation.significance import bootstrap_interval, paired_bootstrap
 from tests.evaluation.slow import GivenScores
@@ -38,9 +39,53 @@ def test_one_seed_one_result():
 
 
 def test_blocks_of_resamples_cover_all_of_them():
-    """More queries than one block of draws holds, so that there is a block per resample."""
+    """100 samples of 30,000 queries are more draws than are held at a time."""
+    interval = bootstrap_interval(np.ones(30_000), resamples=100)
+    assert (interval.low, interval.high) == (1, 1)
     interval = bootstrap_interval(np.ones(2_200_000), resamples=3)
     assert (interval.low, interval.high) == (1, 1)
+
+
+def plain_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """The textbook's bootstrap, one sample after the other."""
+    random = np.random.default_rng(seed)
+    return np.array([random.choice(values, len(values)).mean() for _ in range(resamples)])
+
+
+def test_few_queries_are_drawn_one_by_one():
+    """The same draws as a plain implementation: a sample is the next so many integers."""
+    values = np.random.default_rng(0).random(300)
+    random = np.random.default_rng(7)
+    means = [values[random.integers(0, 300, 300, dtype=np.uint32)].mean() for _ in range(200)]
+    interval = bootstrap_interval(values, resamples=200, seed=7)
+    assert interval.low == pytest.approx(np.quantile(means, 0.025), abs=1e-15)
+    assert interval.high == pytest.approx(np.quantile(means, 0.975), abs=1e-15)
+
+
+@pytest.mark.parametrize("kind", ["hits", "reciprocal ranks"])
+def test_groups_of_queries_vary_as_single_ones(kind: str, monkeypatch: pytest.MonkeyPatch):
+    """5,001 queries in 1,000 groups, also where sizes differ and few values are not zero."""
+    monkeypatch.setattr(significance, "_MOST_DRAWN", 1_000)
+    random = np.random.default_rng(0)
+    values = 1.0 / random.integers(1, 100, 5_001)
+    if kind == "hits":
+        values = (random.random(5_001) < 0.02).astype(float)
+    ours = significance._resampled_means(values, 0.95, 4_000, 1)
+    plain = plain_means(values, 4_000, 2)
+    exact = values.std() / np.sqrt(5_001)
+    assert ours.mean() == pytest.approx(values.mean(), abs=0.05 * exact)
+    assert ours.std() == pytest.approx(exact, rel=0.05)
+    for share in (0.025, 0.25, 0.75, 0.975):
+        gap = np.quantile(ours, share) - np.quantile(plain, share)
+        assert abs(gap) < 0.15 * exact
+
+
+def test_the_mean_of_groups_is_the_mean_of_the_queries(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(significance, "_MOST_DRAWN", 4)
+    values = np.arange(11.0) ** 2
+    grouped = significance._grouped(values, np.random.default_rng(0))
+    assert len(grouped) == 4
+    assert grouped.mean() == pytest.approx(values.mean(), rel=1e-12)
 
 
 def test_a_clear_difference_has_the_smallest_p():

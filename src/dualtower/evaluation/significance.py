@@ -1,4 +1,11 @@
-"""Bootstrap over queries: how sure a mean is, and whether two models differ."""
+"""Bootstrap over queries: how sure a mean is, and whether two models differ.
+
+More than 32,768 queries are first dealt at random into so many groups of equal size, and groups are
+drawn in their place. A mean of groups varies as the mean of their queries does: the standard error
+is estimated with a relative error of 1 / √(2 · 32,768) = 0.4%, or about 1% where a query in a thousand
+has all of the metric, as much as 10,000 samples leave. Time and memory then hardly grow with the
+number of queries.
+"""
 
 from dataclasses import dataclass
 
@@ -10,6 +17,8 @@ from dualtower.evaluation.evaluate import Evaluation
 
 _DRAWS = 1 << 21
 """How many random draws are held at a time (16 MiB of values)."""
+_MOST_DRAWN = 1 << 15
+"""Of more queries than this, groups are drawn."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +129,8 @@ def _resampled_means(
     if resamples < 1:
         raise ConfigError(f"resamples: {resamples} given; it must be at least 1")
     random = np.random.default_rng(seed)
+    if count > _MOST_DRAWN:
+        values, count = _grouped(values, random), _MOST_DRAWN
     means = np.empty(resamples)
     step = max(1, _DRAWS // count)
     for start in range(0, resamples, step):
@@ -127,3 +138,18 @@ def _resampled_means(
         draws = random.integers(0, count, (rows, count), dtype=np.uint32)
         means[start : start + rows] = values[draws].mean(axis=1)
     return means
+
+
+def _grouped(
+    values: npt.NDArray[np.float64], random: np.random.Generator
+) -> npt.NDArray[np.float64]:
+    """Means of random groups whose sizes differ by at most one, `[_MOST_DRAWN]`.
+
+    A group counts as its size: its part of the sum over all queries, on the scale of one value, so
+    that the mean over all groups is the mean over all queries.
+    """
+    group = random.permutation(len(values)) % _MOST_DRAWN
+    mean = values.mean()
+    rest = np.bincount(group, weights=values - mean, minlength=_MOST_DRAWN)
+    grouped: npt.NDArray[np.float64] = mean + rest * (_MOST_DRAWN / len(values))
+    return grouped
