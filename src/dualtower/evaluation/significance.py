@@ -2,9 +2,9 @@
 
 More than 32,768 queries are first dealt at random into so many groups of equal size, and groups are
 drawn in their place. A mean of groups varies as the mean of their queries does: the standard error
-is estimated with a relative error of 1 / √(2 · 32,768) = 0.4%, or about 1% where a query in a thousand
-has all of the metric, as much as 10,000 samples leave. Time and memory then hardly grow with the
-number of queries.
+is estimated with a relative error of 1 / √(2 · 32,768) = 0.4%, or about 1% where one query in a
+thousand has all of the metric, as much as 10,000 samples leave. Time and memory then hardly grow
+with the number of queries.
 """
 
 from dataclasses import dataclass
