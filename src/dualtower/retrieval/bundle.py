@@ -346,7 +346,7 @@ def _checked_model(model: Model, space: FeatureSpace) -> VectorModel:
     if not isinstance(model, VectorModel):
         raise ConfigError(
             f"model {model.name!r} has no vectors, so no index can serve it; "
-            "a bundle holds a model with query and item vectors, such as dat or two_tower"
+            "a bundle holds a model with query and item vectors, such as dat, two_tower or mind"
         )
     if not model.fitted:
         raise NotFittedError(f"model {model.name!r} is not trained; fit it before bundling it")
@@ -361,7 +361,8 @@ def _checked_model(model: Model, space: FeatureSpace) -> VectorModel:
 def _sample_queries(
     model: VectorModel, encoder: RequestEncoder, count: int
 ) -> npt.NDArray[np.float32]:
-    """Vectors of known queries chosen at random, `[queries, dim]`; of the unknown if none is."""
+    """Vectors of known queries chosen at random, as the model gives them; of the unknown if none
+    is."""
     known = encoder.known_queries()
     if len(known) == 0:
         known = np.zeros(1, dtype=np.int64)
@@ -371,8 +372,7 @@ def _sample_queries(
         model.encode_queries(encoder.batch_of_rows(rows[start : start + _QUERIES_AT_ONCE]))
         for start in range(0, len(rows), _QUERIES_AT_ONCE)
     ]
-    vectors = np.concatenate(parts)
-    return vectors.reshape(-1, vectors.shape[-1])
+    return np.concatenate(parts)
 
 
 def _joined(lists: list[Ragged]) -> Ragged | None:

@@ -35,7 +35,7 @@ class IndexFacts(_Part):
     recall_at: int
     """The k of the recall figures."""
     recall_queries: int
-    """How many queries (interests, where there are several) they were measured on."""
+    """How many queries they were measured on."""
     recall_mean: float
     recall_first_percentile: float
     recall_minimum: float

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from dualtower.errors import DataError
 from dualtower.retrieval.index import Index
+from dualtower.retrieval.interests import search_pairs
 
 MEAN_TARGET = 0.99
 """The mean recall that `tune_effort` aims at."""
@@ -29,16 +30,18 @@ class IndexRecall:
 def measure_recall(index: Index, queries: npt.NDArray[np.float32], k: int) -> IndexRecall:
     """The share of each query's k best items that the index returns among its k.
 
-    An item as good as the k-th best counts as found, so ties do not lower the recall.
+    An item as good as the k-th best counts as found, so ties do not lower the recall. Of a query
+    with several interests k items are searched for each, and those found are merged.
 
     Args:
         index: what to measure.
-        queries: `[queries, dim]`, at least one.
+        queries: `[queries, dim]` or `[queries, interests, dim]`, at least one.
         k: items per query; the whole corpus where it is smaller.
 
     Raises:
         DataError: no queries.
     """
+    queries = _with_interests(queries)
     return _recall(index, queries, min(k, len(index)), _kth_scores(index, queries, k))
 
 
@@ -49,7 +52,8 @@ def tune_effort(index: Index, queries: npt.NDArray[np.float32], k: int) -> Index
 
     Args:
         index: its effort is changed in place.
-        queries: what it is tuned for, `[queries, dim]`, at least one.
+        queries: what it is tuned for, `[queries, dim]` or `[queries, interests, dim]`, at least
+            one.
         k: items per query.
 
     Returns:
@@ -58,6 +62,7 @@ def tune_effort(index: Index, queries: npt.NDArray[np.float32], k: int) -> Index
     Raises:
         DataError: no queries.
     """
+    queries = _with_interests(queries)
     kth = _kth_scores(index, queries, k)
     k = min(k, len(index))
     while True:
@@ -68,20 +73,25 @@ def tune_effort(index: Index, queries: npt.NDArray[np.float32], k: int) -> Index
         index.effort = min(index.most_effort, max(index.effort + 1, index.effort * 5 // 4))
 
 
+def _with_interests(queries: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    return queries[:, None] if queries.ndim == 2 else queries
+
+
 def _kth_scores(index: Index, queries: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.float32]:
     if len(queries) == 0:
         raise DataError("recall of an index: no queries to measure it on; give at least one")
     k = min(k, len(index))
-    return index.scan.top(queries[:, None], k).scores[:, -1]
+    return index.scan.top(queries, k).scores[:, -1]
 
 
 def _recall(
     index: Index, queries: npt.NDArray[np.float32], k: int, kth: npt.NDArray[np.float32]
 ) -> IndexRecall:
-    scores, _ = index.search(queries, k)
-    found = (scores >= kth[:, None]).mean(axis=1)
+    found = search_pairs(index, queries, k)
+    good = found.query[found.score >= kth[found.query]]
+    share = np.minimum(np.bincount(good, minlength=len(queries)), k) / k
     return IndexRecall(
-        mean=float(found.mean()),
-        first_percentile=float(np.quantile(found, 0.01, method="lower")),
-        minimum=float(found.min()),
+        mean=float(share.mean()),
+        first_percentile=float(np.quantile(share, 0.01, method="lower")),
+        minimum=float(share.min()),
     )

@@ -9,9 +9,9 @@ from dualtower.retrieval.exact import (
     Candidates,
     best_of_pairs,
     checked_vectors,
-    pair_scores,
 )
 from dualtower.retrieval.index import Index
+from dualtower.retrieval.interests import search_pairs
 
 _SPARE = 8
 """Items fetched beyond what is needed, to see whether a tie is cut off."""
@@ -101,26 +101,15 @@ class Retriever:
         allowed: npt.NDArray[np.int64] | None,
     ) -> tuple[Candidates, npt.NDArray[np.bool_]]:
         """The n best of what the index returns, and for which queries that is the answer."""
-        count, interests, dim = queries.shape
-        scores, positions = self.index.search(queries.reshape(-1, dim), fetch)
-        # What the index did not return scores no more than the last item of some interest.
-        unfetched = scores[:, -1].reshape(count, interests).max(axis=1)
-        row, column = np.nonzero(positions >= 0)
+        found = search_pairs(self.index, queries, fetch)
         size = len(self.index)
-        pair = row // interests * size + positions[row, column]
-        pair_score = scores[row, column]
-        if interests > 1:
-            pair = np.unique(pair)
-        kept = ~_contained(pair, _pairs(exclude, size))
+        kept = ~_contained(found.query * size + found.position, _pairs(exclude, size))
         if allowed is not None:
-            kept &= _contained(pair % size, allowed)
-        query_of_pair, position = np.divmod(pair[kept], size)
-        if interests > 1:
-            pair_score = pair_scores(queries, self.index.vectors, query_of_pair, position)
-        else:
-            pair_score = pair_score[kept]
-        found = best_of_pairs(query_of_pair, position, pair_score, count, n)
-        return found, (found.positions[:, -1] >= 0) & (found.scores[:, -1] > unfetched)
+            kept &= _contained(found.position, allowed)
+        best = best_of_pairs(
+            found.query[kept], found.position[kept], found.score[kept], len(queries), n
+        )
+        return best, (best.positions[:, -1] >= 0) & (best.scores[:, -1] > found.unfetched)
 
     def _checked_queries(self, queries: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         checked = checked_vectors(queries, "query vectors")
