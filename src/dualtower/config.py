@@ -239,6 +239,10 @@ class TrainingConfig(Settings):
         """
         return validate(cls, {**_of_preset(_TRAINING_PRESETS, preset), **overrides}, "training")
 
+    def for_model(self, name: str) -> Self:
+        """The same settings, but for what model `name` needs by its nature (mind: windows)."""
+        return self.model_copy(update=_TRAINING_DEFAULTS.get(name, {}))
+
 
 class EvaluationConfig(Settings):
     """How models are compared."""
@@ -308,6 +312,7 @@ class RunConfig(Settings):
         values = dict(values)
         model, training = values.get("model", {}), values.get("training", {})
         if isinstance(model, ModelConfig):
+            name: Any = model.name
             preset: Any = model.preset
         elif isinstance(model, dict):
             name, preset = model.get("name", "dat"), model.get("preset", "recommended")
@@ -316,7 +321,8 @@ class RunConfig(Settings):
         else:
             return values
         if preset in tuple(_TRAINING_PRESETS) and isinstance(training, dict):
-            values["training"] = {**_TRAINING_PRESETS[preset], **training}
+            needed = _TRAINING_DEFAULTS.get(name, {}) if isinstance(name, str) else {}
+            values["training"] = {**_TRAINING_PRESETS[preset], **needed, **training}
         return values
 
 
@@ -378,6 +384,10 @@ _TRAINING_PRESETS: dict[str, dict[str, Any]] = {
         "schedule": "constant",
     },
 }
+
+
+_TRAINING_DEFAULTS: dict[str, dict[str, Any]] = {"mind": {"examples": "windows"}}
+"""What a model needs of the training by its nature, whatever the preset: here, a history."""
 
 
 def _of_preset(presets: Mapping[str, dict[str, Any]], preset: str) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def fit(
         return model
     if not isinstance(model, TrainedModel):
         raise ConfigError(f"fit: {type(model).__name__} has neither a solve nor a training loss")
-    config = training or TrainingConfig.of(model.config.preset)
+    config = training or TrainingConfig.of(model.config.preset).for_model(model.name)
     validate = None
     if validation is not None and validation.event_count > 0:
         validate = _validator(validation, config, evaluation)

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose
 from torch.testing import assert_close
 
 import dualtower as dt
-from dualtower.config import IndexConfig, ModelConfig, TrainingConfig
+from dualtower.config import IndexConfig, ModelConfig, RunConfig, TrainingConfig
 from dualtower.data.columns import QueryBatch, Ragged
 from dualtower.data.dataset import Dataset
 from dualtower.errors import ConfigError
@@ -191,6 +191,23 @@ def test_what_is_trained_by_a_step():
         gradient = gradients[name]
         assert gradient is not None
         assert gradient.abs().max() > 0
+
+
+def test_the_papers_preset_trains_on_windows_all_the_same():
+    settings = {key: value for key, value in SMALL.items() if key != "interests"}
+    model = MIND(preset="paper", last_relu=False, **settings)
+    dt.fit(model, logs().everything(), progress=False)
+    vectors = model.encode_queries(whole_logs(24))
+    assert vectors.shape == (1, 4, 5)
+    run = RunConfig.model_validate(
+        {"data": {"interactions": "x.csv"}, "model": {"name": "mind", "preset": "paper"}}
+    )
+    assert run.training == TrainingConfig.of("paper", examples="windows")
+
+
+def test_pairs_are_refused():
+    with pytest.raises(ConfigError, match='mind finds its interests there; set examples = "win'):
+        dt.fit(MIND(**SMALL), logs().everything(), training=TrainingConfig.of(examples="pairs"))
 
 
 @pytest.mark.parametrize("kind", ["flat", "ivf"])

@@ -65,6 +65,8 @@ def changed(
     update: dict[str, Any] = {"training": config.training.model_copy(update=training)}
     if model is not None:
         update["model"] = config.model.for_model(model)
+        if model != config.model.name:
+            update["training"] = update["training"].for_model(model)
     if bundle is not None:
         update["bundle"] = config.bundle.model_copy(update={"path": str(bundle)})
     return config.model_copy(update=update)
@@ -126,14 +128,16 @@ def fit_model(
     log = training_log(parts.train.dataset, parts, fitted_on)
     if name in SOLVED:
         return fit(floor(name, settings or {}), log)
-    towers = config.model.for_model(name)
+    towers, training = config.model.for_model(name), config.training
+    if name != config.model.name:
+        training = training.for_model(name)
     validation = parts.validation if fitted_on == "train" else None
     model = TRAINED[name](towers)
     return fit(
         model,
         log,
         validation=validation,
-        training=config.training,
+        training=training,
         evaluation=config.evaluation,
     )
 

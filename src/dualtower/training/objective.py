@@ -298,6 +298,11 @@ def check(config: TrainingConfig, network: Network, corpus_size: int) -> None:
     Raises:
         ConfigError: names the two settings and what would be right.
     """
+    if config.examples == "pairs" and network.capsules is not None:
+        raise ConfigError(
+            'training: examples = "pairs" gives no history, and mind finds its interests there; '
+            'set examples = "windows"'
+        )
     if config.examples == "pairs" and network.reads_events:
         raise ConfigError(
             'training: examples = "pairs" gives no history, but the model reads it; set '
