@@ -113,3 +113,13 @@ def test_a_file_that_is_missing_or_no_toml(tmp_path: Path) -> None:
 def test_settings_do_not_change_once_they_are_checked() -> None:
     with pytest.raises(ValueError, match="frozen"):
         EvaluationConfig().exclude_seen = False  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("name", ["youtube_dnn", "mind", "sasrec"])
+def test_models_of_a_history_train_on_windows_in_the_papers_preset_too(name: str):
+    config = RunConfig.model_validate(
+        {"data": {"interactions": "x.csv"}, "model": {"name": name, "preset": "paper"}}
+    )
+    assert config.training == TrainingConfig.of("paper", examples="windows")
+    assert TrainingConfig.of("paper").for_model(name) == config.training
+    assert TrainingConfig.of("paper").for_model("dat") == TrainingConfig.of("paper")

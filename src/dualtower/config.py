@@ -240,7 +240,7 @@ class TrainingConfig(Settings):
         return validate(cls, {**_of_preset(_TRAINING_PRESETS, preset), **overrides}, "training")
 
     def for_model(self, name: str) -> Self:
-        """The same settings, but for what model `name` needs by its nature (mind: windows)."""
+        """The same settings, but for what model `name` needs by its nature (sasrec: windows)."""
         return self.model_copy(update=_TRAINING_DEFAULTS.get(name, {}))
 
 
@@ -386,7 +386,11 @@ _TRAINING_PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-_TRAINING_DEFAULTS: dict[str, dict[str, Any]] = {"mind": {"examples": "windows"}}
+_TRAINING_DEFAULTS: dict[str, dict[str, Any]] = {
+    "youtube_dnn": {"examples": "windows"},
+    "mind": {"examples": "windows"},
+    "sasrec": {"examples": "windows"},
+}
 """What a model needs of the training by its nature, whatever the preset: here, a history."""
 
 

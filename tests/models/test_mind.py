@@ -179,6 +179,15 @@ def test_softer_attention_weighs_the_present_interests_by_the_scores_of_the_loss
         assert_close(given[row].double(), pooled / pooled.norm(), atol=1e-4, rtol=1e-3)
 
 
+def test_without_unit_length_the_pooled_vector_keeps_its_own():
+    model = fitted(label_attention_power=0.0, normalise=False)
+    batch = batches()[0]
+    found = encoded(network_of(model), batch)
+    _, given = objective(model, temperature=1.0)(batch)
+    for row, count in enumerate(found.interests.tolist()):
+        assert_close(given[row], found.vectors[row, :count].mean(0), atol=1e-5, rtol=1e-4)
+
+
 def test_what_is_trained_by_a_step():
     """The map, the towers and the items of the histories; the first logits stay as drawn."""
     model = MIND(**SMALL, **STILL)
@@ -257,6 +266,8 @@ def test_augmented_vectors_and_alignment_are_refused():
     for settings in ({"augmented": "learned"}, {"lambda_ca": 1.0}):
         with pytest.raises(ConfigError, match="mind has no augmented vectors and no category"):
             MIND(**settings)
+    with pytest.raises(ConfigError, match="set query_tower = true"):
+        MIND(query_tower=False)
 
 
 @pytest.mark.parametrize(
