@@ -52,6 +52,7 @@ def test_a_model_that_is_an_object_brings_its_preset_along() -> None:
         ({"model": {"hidden_dims": [64, 0]}}, "model.hidden_dims.1: .* greater than or equal to 1"),
         ({"training": {"temperature": float("inf")}}, "training.temperature: .* finite"),
         ({"training": {"epoch": 3}}, "training.epoch: no such setting"),
+        ({"training": {"logq_correction": True}}, "logq_correction: Input should be 'none', 'st"),
         ({"evaluation": {"cutoffs": []}}, "evaluation.cutoffs: .* at least 1 item"),
         ({"evaluation": {"cutoffs": [10**10]}}, "cutoffs.0: .* less than or equal to 10000"),
         ({"columns": {"timestamp": "t", "position": "p"}}, "columns: .* one order is enough"),

@@ -199,8 +199,9 @@ class TrainingConfig(Settings):
     of the corpus (the full softmax)."""
     negative_count: int = Field(default=512, ge=1, le=1_000_000)
     """Size of the shared pool, or S per positive."""
-    logq_correction: bool = True
-    """Subtract the log of each candidate's inclusion probability from its logit (softmax only)."""
+    logq_correction: Literal["none", "standard", "refined"] = "standard"
+    """Subtract the log of each candidate's inclusion probability from its logit (softmax only); or,
+    refined, from those of the negatives alone, since the positive is always in the denominator."""
     temperature: float = Field(default=0.1, gt=0)
     """Cosine scores are divided by it before the loss; plain inner products (`normalise = false`)
     learn a scale of their own and are not."""
@@ -377,7 +378,7 @@ _TRAINING_PRESETS: dict[str, dict[str, Any]] = {
         "loss": "binary_cross_entropy",
         "negatives": "per_positive",
         "negative_count": 4,
-        "logq_correction": False,
+        "logq_correction": "none",
         "temperature": 1.0,
         "learning_rate": 0.001,
         "table_learning_rate": 0.001,

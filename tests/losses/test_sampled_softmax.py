@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -6,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dualtower.losses.sampled_softmax import sampled_softmax
+from dualtower.training.negatives import log_inclusion_in_batch
 
 
 def vectors(rows: int, seed: int, dim: int = 3) -> Tensor:
@@ -183,3 +185,77 @@ def test_gradients_with_weights_agree_with_finite_differences() -> None:
     sampled_softmax(*inputs, weights=weights).backward()
     assert inputs[0].grad is not None
     assert inputs[0].grad[1].tolist() == [0, 0, 0]
+
+
+def test_the_refined_correction_has_the_gradient_of_its_paper_s_loss() -> None:
+    """Khrylchenko et al. 2025: the negatives alone in the denominator, each a draw from Q without
+    the positive, and the example weighed by how likely the model is to be wrong on it."""
+    draws = 7
+    queries, positives = vectors(4, 0).requires_grad_(), vectors(4, 1).requires_grad_()
+    candidates = vectors(draws, 2).requires_grad_()
+    share = torch.linspace(0.02, 0.3, draws, dtype=torch.float64)
+
+    own, scores = (queries * positives).sum(1), queries @ candidates.T - share.log()
+    wrong = 1 - torch.cat([own[:, None], scores - math.log(draws)], dim=1).softmax(1)[:, 0]
+    theirs = -(wrong.detach() * (own - scores.logsumexp(1))).mean()
+    expected = torch.autograd.grad(theirs, [queries, positives, candidates])
+
+    inclusion = (draws * share).log()
+    ours = sampled_softmax(queries, positives, candidates, candidate_log_inclusion=inclusion)
+    for gradient, other in zip(
+        torch.autograd.grad(ours, [queries, positives, candidates]), expected, strict=True
+    ):
+        torch.testing.assert_close(gradient, other, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("batch", [2, 3, 5])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_refined_gradient_is_nearer_the_full_softmax_s(batch: int, seed: int) -> None:
+    """Exactly, by going through every batch that five items of unequal popularity can make up."""
+    share = torch.tensor([0.5, 0.25, 0.15, 0.07, 0.03], dtype=torch.float64)
+    scores = 1.5 * torch.randn(
+        5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
+    one_hot = torch.eye(5, dtype=torch.float64)
+    standard = log_inclusion_in_batch(share, batch)
+    refined = log_inclusion_in_batch(share, batch - 1)
+    off = {"none": 0.0, "standard": 0.0, "refined": 0.0}
+    for positive in range(5):
+        expected = {name: -(scores.softmax(0) - one_hot[positive]) for name in off}
+        for others in itertools.product(range(5), repeat=batch - 1):
+            chance = share[list(others)].prod()
+            present = torch.tensor(sorted({positive, *others}))
+            own = (torch.tensor([0]), torch.nonzero(present == positive)[:, 0])
+            for name, of_positive, of_candidates in (
+                ("none", None, None),
+                ("standard", standard[[positive]], standard[present]),
+                ("refined", None, refined[present]),
+            ):
+                query = scores[None].clone().requires_grad_()
+                loss = sampled_softmax(
+                    query,
+                    one_hot[[positive]],
+                    one_hot[present],
+                    excluded=own,
+                    positive_log_inclusion=of_positive,
+                    candidate_log_inclusion=of_candidates,
+                )
+                expected[name] += chance * torch.autograd.grad(loss, query)[0][0]
+        for name in off:
+            off[name] += float(share[positive] * expected[name].norm())
+    assert off["refined"] < off["standard"]
+    assert off["refined"] < off["none"]
+
+
+def test_with_certain_candidates_the_refined_loss_is_the_full_softmax() -> None:
+    queries, items = vectors(4, 0), vectors(6, 1)
+    own = torch.tensor([2, 0, 5, 2])
+    loss = sampled_softmax(
+        queries,
+        items[own],
+        items,
+        excluded=(torch.arange(4), own),
+        candidate_log_inclusion=torch.zeros(6, dtype=torch.float64),
+    )
+    full = functional.cross_entropy(queries @ items.T, own)
+    torch.testing.assert_close(loss, full)

@@ -7,6 +7,7 @@ from dualtower.errors import ConfigError
 from dualtower.training.negatives import (
     log_inclusion_in_batch,
     log_inclusion_mixed,
+    log_inclusion_uniform,
     uniform_per_positive,
     uniform_pool,
 )
@@ -74,6 +75,9 @@ def test_inclusion_by_hand() -> None:
     half = torch.tensor([0.5], dtype=torch.float64)
     assert log_inclusion_in_batch(half, 2).item() == pytest.approx(math.log(3 / 4))
     assert log_inclusion_mixed(half, 2, 2, 3).item() == pytest.approx(math.log(1 - 1 / 32))
+    assert log_inclusion_uniform(4, 2) == pytest.approx(math.log(7 / 16))
+    assert log_inclusion_uniform(1, 2) == 0
+    assert log_inclusion_uniform(10**9, 3) == pytest.approx(math.log(3e-9))
 
 
 def test_inclusion_is_exact_for_small_shares() -> None:

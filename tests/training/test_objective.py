@@ -144,14 +144,21 @@ def negatives(case: Case) -> list[list[int]]:
     return left
 
 
-def log_inclusion(case: Case, item: int) -> float:
+def log_inclusion(case: Case, item: int, *, positive: bool) -> float:
     """log q by the formula, or 0 where no correction applies."""
     config = case.config
-    if not config.logq_correction or config.negatives in ("shared", "per_positive", "full"):
+    refined = config.logq_correction == "refined"
+    if config.logq_correction == "none" or (positive and refined) or config.negatives == "full":
         return 0.0
+    if config.negatives in ("shared", "per_positive") and not refined:
+        return 0.0
+    if config.negatives == "per_positive":
+        return math.log(config.negative_count / 19)
     share = (case.dataset.items == item).mean()
-    absent = (1 - share) ** config.batch_size
-    if config.negatives == "mixed":
+    absent = (1 - share) ** (config.batch_size - (1 if refined else 0))
+    if config.negatives == "shared":
+        absent = 1
+    if config.negatives != "in_batch":
         absent *= (1 - 1 / 20) ** config.negative_count
     return math.log(1 - absent)
 
@@ -172,7 +179,9 @@ def naive_loss(case: Case) -> Tensor:
             for other in others:
                 total = total - torch.log(1 - torch.sigmoid(logit(other)))
         else:
-            logits = torch.stack([logit(row) - log_inclusion(case, row) for row in [item, *others]])
+            own = logit(item) - log_inclusion(case, item, positive=True)
+            rest = [logit(row) - log_inclusion(case, row, positive=False) for row in others]
+            logits = torch.stack([own, *rest])
             total = total - logits.log_softmax(0)[0]
         pairs += 1
     if case.config.loss == "binary_cross_entropy":
@@ -187,7 +196,7 @@ def naive_loss(case: Case) -> Tensor:
 SOFTMAX = [
     {"negatives": negatives, "logq_correction": logq}
     for negatives in ("shared", "in_batch", "mixed", "per_positive", "full")
-    for logq in (True, False)
+    for logq in ("none", "standard", "refined")
 ]
 BCE = [
     {"loss": "binary_cross_entropy", "negatives": negatives, "temperature": 1.0}

@@ -32,7 +32,18 @@ def sampled_softmax(
 
     j over the candidates that are not excluded for the row. The scores `[batch, candidates]` exist
     once, in one buffer that the forward fills and the backward reads: nothing else of that size is
-    kept or written. Once differentiable; duplicating the rows does not change the loss; no
+    kept or written.
+
+    With `candidate_log_inclusion` alone the positive counts as what it is: in the denominator with
+    probability one, while the negatives stand for the whole corpus, Ẑ = Σ_j exp s(u_b, c_j) being
+    an unbiased estimate of its sum (Horvitz and Thompson). This is the refined correction of
+    Khrylchenko et al. 2025 (arXiv 2507.09331), whose loss
+    −(1 − P̂) (⟨p_u, p_v⟩ / temperature − log Ẑ), with P̂ = e^s / (e^s + Ẑ) held fixed, has the
+    same gradient: they weigh an example by the probability that the model is wrong on it. With
+    Ẑ estimated by q_v = n Q(v) for n draws from Q it is theirs; here q_v is the probability that
+    v is among candidates that are each counted once.
+
+    Once differentiable; duplicating the rows does not change the loss; no
     gradient goes to the inclusions and weights.
 
     Args:
@@ -43,7 +54,7 @@ def sampled_softmax(
         excluded: rows `[n]` and columns `[n]` of the candidates to leave out of a row: its own
             positive where that is among the candidates, and items of its history. A pair may be
             named twice.
-        positive_log_inclusion: log q of each positive, `[batch]`; None: no correction.
+        positive_log_inclusion: log q of each positive, `[batch]`; None: no correction of it.
         candidate_log_inclusion: log q of each candidate, `[candidates]`; None: no correction.
         weights: of the rows, `[batch]`; None: all count the same.
 

@@ -79,6 +79,18 @@ def log_inclusion_in_batch(share: Tensor, batch_size: int) -> Tensor:
     return torch.log(-torch.expm1(_log_absent(share, batch_size))).to(share.dtype)
 
 
+def log_inclusion_uniform(corpus_size: int, count: int) -> float:
+    """Log probability that an item is in a uniform pool, log(1 - (1 - 1/M)^count).
+
+    Args:
+        corpus_size: M, at least 1.
+        count: size of the pool, drawn with replacement; at least 1.
+    """
+    if corpus_size == 1:
+        return 0.0
+    return math.log(-math.expm1(count * math.log1p(-1 / corpus_size)))
+
+
 def log_inclusion_mixed(share: Tensor, batch_size: int, corpus_size: int, count: int) -> Tensor:
     """Log probability that an item is among a batch's positives or in a uniform pool beside them.
 

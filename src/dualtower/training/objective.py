@@ -1,5 +1,6 @@
 """The loss of one batch: candidates, scores, Eq. 5."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,7 @@ from dualtower.models.network import Encoded, Network, QueryWindows
 from dualtower.training.negatives import (
     log_inclusion_in_batch,
     log_inclusion_mixed,
+    log_inclusion_uniform,
     uniform_per_positive,
     uniform_pool,
 )
@@ -211,6 +213,8 @@ class Objective:
             ).squeeze(2)
             if self._config.loss == "binary_cross_entropy":
                 return binary_cross_entropy(positive, negative, weights)
+            if self._log_inclusion is not None:
+                negative = negative - self._log_inclusion[block.items[block.negative]]
             scores = torch.cat([positive[:, None], negative], dim=1)
             own = scores.new_zeros(len(scores), dtype=torch.long)
             if weights is None:
@@ -227,13 +231,16 @@ class Objective:
             return binary_cross_entropy((scaled * positives).sum(1), negative, weights)
         correction = self._log_inclusion
         rows = block.items[: block.candidate_count]
+        of_positives = correction if self._config.logq_correction == "standard" else None
         return sampled_softmax(
             queries,
             positives,
             items if len(block.shared) == len(items) else items[block.shared],
             temperature=temperature,
             excluded=excluded,
-            positive_log_inclusion=None if correction is None else correction[rows[block.positive]],
+            positive_log_inclusion=(
+                None if of_positives is None else of_positives[rows[block.positive]]
+            ),
             candidate_log_inclusion=None if correction is None else correction[rows[block.shared]],
             weights=weights,
         )
@@ -274,18 +281,32 @@ class Objective:
         return loss
 
     def _inclusion(self, log: Log) -> Tensor | None:
-        config = self._config
-        if not config.logq_correction or config.loss != "sampled_softmax":
+        """Log of how likely each item row is to be among a positive's negatives, `[items]`.
+
+        None where no correction is asked for, or where the standard one is the same for every
+        candidate and cancels. For the refined one the positive itself is no draw: the batch's
+        other positives are.
+        """
+        config, corpus_size = self._config, len(self._corpus)
+        if config.logq_correction == "none" or config.loss != "sampled_softmax":
             return None
-        if config.negatives in ("shared", "per_positive", "full"):
-            return None  # the same for every candidate: it cancels
+        if config.negatives == "full":
+            return None  # every candidate is certain
+        refined = config.logq_correction == "refined"
+        if config.negatives in ("shared", "per_positive") and not refined:
+            return None
+        others = max(1, config.batch_size - refined)
         share = torch.from_numpy(log.item_counts() / max(1, log.event_count))
         if config.negatives == "in_batch":
-            inclusion = log_inclusion_in_batch(share, config.batch_size)
-        else:
-            inclusion = log_inclusion_mixed(
-                share, config.batch_size, len(self._corpus), config.negative_count
-            )
+            inclusion = log_inclusion_in_batch(share, others)
+        elif config.negatives == "mixed":
+            inclusion = log_inclusion_mixed(share, others, corpus_size, config.negative_count)
+        elif config.negatives == "shared":
+            pool = log_inclusion_uniform(corpus_size, config.negative_count)
+            inclusion = torch.full_like(share, pool)
+        else:  # drawn with replacement and kept as often as drawn: how often is expected
+            expected = config.negative_count / (corpus_size - 1)
+            inclusion = torch.full_like(share, math.log(expected))
         return inclusion.float().to(self._device)
 
     def _to(self, array: np.ndarray) -> Tensor:
