@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from dualtower import files
 from dualtower.errors import BundleError, ConfigError
 from dualtower.files import (
     check_replaceable,
+    read_folder,
     read_manifest,
     recover_folder,
     replacing_file,
@@ -76,19 +78,127 @@ def test_new_and_empty_folders_may_be_written(tmp_path: Path) -> None:
     check_replaceable(tmp_path)
 
 
-def test_a_kill_between_the_renames_is_undone(tmp_path: Path) -> None:
+def content_of(folder: Path) -> bytes:
+    """As a loader reads: the manifest is checked first, then the file is read."""
+    read_manifest(folder, FORMAT, 1)
+    return (folder / "part.bin").read_bytes()
+
+
+@pytest.fixture
+def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The waits that were asked for; none takes place."""
+    asked: list[float] = []
+    monkeypatch.setattr(files.time, "sleep", asked.append)
+    return asked
+
+
+def test_a_kill_between_the_renames_is_undone(tmp_path: Path, naps: list[float]) -> None:
     target = write_thing(tmp_path / "thing", b"old")
     target.rename(tmp_path / ".thing.old")
-    assert read_manifest(target, FORMAT, 1)["files"] == {"part.bin": sha256(target / "part.bin")}
+    assert read_folder(target, content_of) == b"old"
+    assert os.listdir(tmp_path) == ["thing"]
+    assert 0.5 < sum(naps) < 2
+
+
+def test_a_reader_between_the_renames_waits_for_the_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = write_thing(tmp_path / "thing", b"old")
+    new = write_thing(tmp_path / "other", b"new")
+    target.rename(tmp_path / ".thing.old")
+    monkeypatch.setattr(files.time, "sleep", lambda seconds: new.rename(target))
+    assert read_folder(target, content_of) == b"new"
+
+
+def test_a_reader_that_puts_the_old_back_does_not_make_the_writer_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, naps: list[float]
+) -> None:
+    """The writer stands still between its renames for longer than a reader waits."""
+    target = write_thing(tmp_path / "thing", b"old")
+    rename, read = os.replace, []
+
+    def slow_replace(source: Path, place: Path) -> None:
+        if place == target and not read:
+            read.append(None)
+            read[0] = read_folder(target, content_of)
+        rename(source, place)
+
+    monkeypatch.setattr(files.os, "replace", slow_replace)
+    write_thing(target, b"new")
+    assert read == [b"old"]
+    assert read_folder(target, content_of) == b"new"
     assert os.listdir(tmp_path) == ["thing"]
 
 
-def test_what_a_kill_after_the_renames_left_is_removed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stage", ["before the manifest", "after the manifest"])
+def test_a_folder_replaced_while_it_is_read_is_read_again(tmp_path: Path, stage: str) -> None:
+    target = write_thing(tmp_path / "thing", b"old")
+    seen = []
+
+    def read(folder: Path) -> tuple[str, bytes]:
+        first = not seen
+        seen.append(1)
+        if first and stage == "before the manifest":
+            write_thing(target, b"new")
+        expected = read_manifest(folder, FORMAT, 1)["files"]["part.bin"]
+        if first and stage == "after the manifest":
+            write_thing(target, b"new")
+        return expected, (folder / "part.bin").read_bytes()
+
+    expected, content = read_folder(target, read)
+    assert content == b"new"
+    assert expected == sha256(target / "part.bin")
+    assert len(seen) == 2
+
+
+def test_a_folder_that_is_replaced_all_the_time_is_given_up(tmp_path: Path) -> None:
+    target = write_thing(tmp_path / "thing", b"old")
+    with pytest.raises(BundleError, match="was replaced 10 times while it was read"):
+        read_folder(target, lambda folder: write_thing(target, b"new"))
+
+
+def test_a_fault_of_a_folder_that_stays_is_raised_at_once(tmp_path: Path) -> None:
+    tries = []
+
+    def read(folder: Path) -> None:
+        tries.append(1)
+        raise FileNotFoundError("part.bin")
+
+    with pytest.raises(FileNotFoundError):
+        read_folder(write_thing(tmp_path / "thing"), read)
+    assert len(tries) == 1
+
+
+def test_what_a_kill_after_the_renames_left_is_removed_by_the_next_writer(tmp_path: Path) -> None:
     target = write_thing(tmp_path / "thing", b"new")
     write_thing(tmp_path / "old").rename(tmp_path / ".thing.old")
     recover_folder(target)
+    assert read_folder(target, content_of) == b"new"
+    write_thing(target, b"newer")
     assert os.listdir(tmp_path) == ["thing"]
-    assert (target / "part.bin").read_bytes() == b"new"
+    assert read_folder(target, content_of) == b"newer"
+
+
+def test_what_killed_writers_left_goes_with_the_next_success(tmp_path: Path) -> None:
+    target = tmp_path / "thing"
+    left, young, others = (
+        tmp_path / name for name in (".thing.new-killed", ".thing.new-young", ".things.new-x")
+    )
+    for folder in (left, young, others):
+        folder.mkdir()
+        (folder / "half").write_text("")
+    for folder in (left, others):
+        os.utime(folder, (0, 0))
+    with replacing_folder(target) as living:
+        os.utime(living, (0, 0))
+        write_thing(target, b"of another writer")
+        assert living.is_dir()
+        assert sorted(os.listdir(tmp_path)) == sorted(
+            [living.name, young.name, others.name, "thing"]
+        )
+        write_manifest(living, {"format": FORMAT, "format_version": 1})
+    assert sorted(os.listdir(tmp_path)) == sorted([young.name, others.name, "thing"])
+    assert list(read_manifest(target, FORMAT, 1)["files"]) == []
 
 
 @pytest.mark.parametrize("name", ["part.bin", "manifest.json", "manifest.json.sha256"])

@@ -1,19 +1,29 @@
 """Writing so that a kill at any moment leaves the old or the new, and checking what is read."""
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dualtower.errors import BundleError, ConfigError
 
 MANIFEST = "manifest.json"
 _GUARD = f"{MANIFEST}.sha256"
+_POLLS, _POLL_SECONDS = 100, 0.01
+"""How long a reader waits for the second of two renames, which follows the first at once."""
+_READS = 10
+"""How often a folder that is replaced meanwhile is read, or put in place, again."""
+_GRACE_SECONDS = 60.0
+"""A new folder younger than this may not have its writer's lock yet."""
+T = TypeVar("T")
 
 
 @contextmanager
@@ -46,7 +56,9 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
     """Yield an empty folder beside `path`; on success it takes the place of `path` by rename.
 
     An existing folder is moved aside first and deleted last. Between the two renames `path` is
-    absent for a moment; `recover_folder` puts the old one back after a kill there.
+    absent for a moment: readers go through `read_folder` or `recover_folder`, which wait for the
+    second rename and, after a kill there, put the old folder back. What earlier writers left
+    beside it when they were killed is removed.
 
     Raises:
         ConfigError: as `check_replaceable`, before anything is written.
@@ -56,19 +68,18 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     recover_folder(target)
     check_replaceable(target)
-    beside = Path(tempfile.mkdtemp(prefix=f".{target.name}.new-", dir=target.parent))
+    beside = Path(tempfile.mkdtemp(prefix=_beside_prefix(target), dir=target.parent))
     beside.chmod(0o777 & ~_umask())
     try:
-        yield beside
-        for file in beside.rglob("*"):
-            _sync(file)
-        _sync(beside)
-        aside = _aside(target)
-        if target.exists():
-            os.replace(target, aside)
-        os.replace(beside, target)
-        _sync(target.parent)
-        shutil.rmtree(aside, ignore_errors=True)
+        with _locked(beside):
+            yield beside
+            for file in beside.rglob("*"):
+                _sync(file)
+            _sync(beside)
+            _put_in_place(beside, target)
+            _sync(target.parent)
+        shutil.rmtree(_aside(target), ignore_errors=True)
+        _remove_leftovers(target)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
@@ -90,14 +101,43 @@ def check_replaceable(path: str | Path) -> None:
 
 
 def recover_folder(path: str | Path) -> None:
-    """Finish or undo a `replacing_folder` that was killed between its two renames."""
+    """Wait until a `replacing_folder` is between its renames no more; undo it if it was killed."""
     target = Path(path)
-    aside = _aside(target)
-    if aside.exists():
-        if target.exists():
-            shutil.rmtree(aside, ignore_errors=True)
+    for _ in range(_POLLS):
+        if target.exists() or not _aside(target).exists():
+            return
+        time.sleep(_POLL_SECONDS)
+    with suppress(OSError):  # another reader may be doing the same
+        os.replace(_aside(target), target)
+
+
+def read_folder(path: str | Path, read: Callable[[Path], T]) -> T:
+    """Call `read(path)` until the folder was the same from beginning to end.
+
+    A writer may put a new folder in place while it is read, which would give a file missing, or
+    the files of one beside the manifest of the other.
+
+    Args:
+        path: a folder that `replacing_folder` writes.
+        read: reads all that it needs of it.
+
+    Raises:
+        BundleError: as `read`, from a folder that stayed in place; or it was replaced again and
+            again.
+    """
+    folder = Path(path)
+    for _ in range(_READS):
+        recover_folder(folder)
+        before = _identity(folder)
+        try:
+            result = read(folder)
+        except (BundleError, OSError):
+            if _identity(folder) == before:
+                raise
         else:
-            os.replace(aside, target)
+            if _identity(folder) == before:
+                return result
+    raise BundleError(f"{folder}: was replaced {_READS} times while it was read; read it again")
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -129,6 +169,8 @@ def write_manifest(folder: Path, content: dict[str, Any]) -> None:
 def read_manifest(folder: Path, format_name: str, version: int) -> dict[str, Any]:
     """Read and check `manifest.json` and every file it names, before anything else is parsed.
 
+    Where a writer may be about, call it, and read the files, within `read_folder`.
+
     Args:
         folder: the folder of a dataset or bundle.
         format_name: what the manifest's `format` must say.
@@ -137,7 +179,6 @@ def read_manifest(folder: Path, format_name: str, version: int) -> dict[str, Any
     Raises:
         BundleError: folder or file missing, a byte differs, or format or version do not fit.
     """
-    recover_folder(folder)
     path = folder / MANIFEST
     if not folder.is_dir():
         raise BundleError(f"{folder}: no such folder; it should hold a {format_name}")
@@ -162,6 +203,66 @@ def read_manifest(folder: Path, format_name: str, version: int) -> dict[str, Any
         if sha256(file) != expected:
             raise BundleError(f"{file}: damaged (SHA-256 differs); write the {format_name} again")
     return content
+
+
+def _put_in_place(beside: Path, target: Path) -> None:
+    """Both renames, again where somebody put a folder back in between."""
+    for left in reversed(range(_READS)):
+        try:
+            if target.exists():
+                shutil.rmtree(_aside(target), ignore_errors=True)
+                os.replace(target, _aside(target))
+            os.replace(beside, target)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT) or not left:
+                raise
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock that says that the folder's writer lives; a killed process holds none."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Remove the new folders of writers that were killed."""
+    for folder in target.parent.iterdir():
+        if folder.name.startswith(_beside_prefix(target)) and _is_left(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_left(folder: Path) -> bool:
+    """Whether nobody holds a new folder's lock, and had the time to take it."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return time.time() - os.fstat(handle).st_mtime > _GRACE_SECONDS
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+
+
+def _identity(folder: Path) -> tuple[int, int, int] | None:
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns
+
+
+def _beside_prefix(target: Path) -> str:
+    return f".{target.name}.new-"
 
 
 def _aside(target: Path) -> Path:

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from dualtower import files
 from dualtower.config import DataConfig, FilterConfig, RunConfig
 from dualtower.data import arrays, sorting
 from dualtower.data import prepare as module
@@ -330,7 +331,10 @@ def test_what_makes_a_dataset_stale(tmp_path: Path) -> None:
     assert "damaged" in str(stale_reason(config))
 
 
-def test_a_dataset_survives_a_kill_between_its_renames(tmp_path: Path) -> None:
+def test_a_dataset_survives_a_kill_between_its_renames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files.time, "sleep", lambda seconds: None)
     log = pl.DataFrame({"user_id": [1], "item_id": [1]})
     Dataset.from_frames(log).save(tmp_path / "dataset")
     (tmp_path / "dataset").rename(tmp_path / ".dataset.old")

@@ -23,7 +23,13 @@ from dualtower.data.sorting import write_sorted
 from dualtower.data.tables import Table, collect, open_table
 from dualtower.data.vocabulary import Vocabulary
 from dualtower.errors import BundleError, ConfigError, DataError
-from dualtower.files import read_manifest, replacing_folder, sha256
+from dualtower.files import (
+    read_folder,
+    read_manifest,
+    recover_folder,
+    replacing_folder,
+    sha256,
+)
 from dualtower.progress import Bar, console, progress_bar
 from dualtower.schema import Schema
 
@@ -122,10 +128,11 @@ def stale_reason(config: RunConfig) -> str | None:
         DataError: a table does not exist.
     """
     folder = Path(config.data.dataset)
+    recover_folder(folder)
     if not folder.exists():
         return f"{folder} does not exist yet"
     try:
-        source = read_manifest(folder, storage.FORMAT, storage.FORMAT_VERSION)["source"]
+        source = read_folder(folder, _read_source)
     except BundleError as error:
         return str(error)
     if source.get("settings") != _settings(config):
@@ -342,6 +349,11 @@ def _settings(config: RunConfig) -> dict[str, Any]:
         "columns": config.columns.model_dump(mode="json"),
         "filter": config.filter.model_dump(mode="json"),
     }
+
+
+def _read_source(folder: Path) -> dict[str, Any]:
+    source: dict[str, Any] = read_manifest(folder, storage.FORMAT, storage.FORMAT_VERSION)["source"]
+    return source
 
 
 def _check_tables_given(tables: Mapping[str, Table], schema: Schema) -> None:

@@ -21,7 +21,7 @@ from dualtower.data.columns import FeatureColumn
 from dualtower.data.dataset import Dataset
 from dualtower.data.vocabulary import Vocabulary
 from dualtower.errors import BundleError
-from dualtower.files import read_manifest, replacing_folder, write_manifest
+from dualtower.files import read_folder, read_manifest, replacing_folder, write_manifest
 from dualtower.schema import Feature, Schema
 
 FORMAT = "dualtower-dataset"
@@ -85,7 +85,10 @@ def load(path: str | Path, *, in_memory: bool = False) -> Dataset:
     Raises:
         BundleError: there is none, a file is missing or damaged, or it is of another version.
     """
-    folder = Path(path)
+    return read_folder(path, lambda folder: _load(folder, in_memory))
+
+
+def _load(folder: Path, in_memory: bool) -> Dataset:
     manifest = read_manifest(folder, FORMAT, FORMAT_VERSION)
     try:
         dataset = _read(folder, manifest, _read_array if in_memory else memory_map)

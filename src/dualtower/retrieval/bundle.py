@@ -13,7 +13,7 @@ from dualtower.config import IndexConfig, validate
 from dualtower.data.columns import FeatureSpace, Ragged
 from dualtower.data.dataset import Dataset, Log
 from dualtower.errors import BundleError, ConfigError, DataError, NotFittedError
-from dualtower.files import read_manifest, replacing_folder, write_manifest
+from dualtower.files import read_folder, read_manifest, replacing_folder, write_manifest
 from dualtower.models.base import Model, VectorModel
 from dualtower.progress import progress_bar
 from dualtower.retrieval.bundle_files import (
@@ -159,7 +159,10 @@ class Bundle:
             BundleError: a file is missing or differs by a byte, or the bundle is of another
                 version or of a model that this dualtower does not have.
         """
-        folder = Path(path)
+        return read_folder(path, cls._load)
+
+    @classmethod
+    def _load(cls, folder: Path) -> "Bundle":
         content = read_manifest(folder, FORMAT, VERSION)
         facts = {
             name: value

@@ -75,7 +75,7 @@ def load_checkpoint(
         ConfigError: it is of another run (settings or data differ), or the folder holds other
             files.
     """
-    recover_folder(folder)
+    recover_folder(folder)  # a run has its folder to itself: nobody replaces it meanwhile
     if not (folder / MANIFEST).exists():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ConfigError(
