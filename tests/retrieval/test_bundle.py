@@ -8,6 +8,7 @@ import pytest
 
 from dualtower import files, models
 from dualtower.config import IndexConfig
+from dualtower.data import arrays
 from dualtower.data.columns import FeatureColumn
 from dualtower.data.dataset import Dataset, Log
 from dualtower.errors import BundleError, ConfigError, DataError, NotFittedError
@@ -176,6 +177,23 @@ def test_histories_of_a_view_end_where_it_ends() -> None:
     assert encoder.history.take(np.array([4])).values.tolist() == [1, 2, 3]
     encoder = Bundle.build(model, split.train_and_validation).encoder
     assert encoder.history.take(np.array([4])).values.tolist() == [1, 2, 3, 4]
+
+
+def test_histories_are_written_in_blocks_and_never_copied_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrays, "CHUNK_EVENTS", 3)
+    dataset, model = plane()
+    for log in (leave_last_out_by_hand(dataset).train, dataset.everything()):
+        built = Bundle.build(model, log)
+        assert np.shares_memory(built.encoder.history.values, dataset.items)
+        built.save(tmp_path / "bundle")
+        read = Bundle.load(tmp_path / "bundle")
+        expected = [dataset.items[a:b].tolist() for a, b in zip(log.start, log.end, strict=True)]
+        assert read.manifest.counts.events == sum(map(len, expected))
+        rows = np.arange(dataset.query_count)
+        for history in (built.encoder.history, read.encoder.history):
+            assert [history.take(rows[[row]]).values.tolist() for row in rows] == expected
 
 
 def test_ids_of_another_type_and_the_schemas_names() -> None:

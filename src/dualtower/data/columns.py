@@ -34,6 +34,29 @@ class Ragged:
         return take_ranges(self.values, self.offsets[rows], self.offsets[np.asarray(rows) + 1])
 
 
+@dataclass(frozen=True)
+class Ranges:
+    """A list of integers per row, in a longer array: row r is `values[start[r]:end[r]]`."""
+
+    values: npt.NDArray[np.int32]
+    """Flat array, may be memory-mapped."""
+    start: npt.NDArray[np.int64]
+    """Where each row begins, `[rows]`."""
+    end: npt.NDArray[np.int64]
+    """One past where it ends, `[rows]`."""
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Number of values of each row, `[rows]`."""
+        return np.asarray(self.end - self.start, dtype=np.int64)
+
+    def take(self, rows: npt.NDArray[np.integer]) -> Ragged:
+        """The lists of `rows`, in that order, copied."""
+        return take_ranges(self.values, self.start[rows], self.end[rows])
+
+
 def take_ranges(
     values: npt.NDArray[np.int32], start: npt.NDArray[np.int64], end: npt.NDArray[np.int64]
 ) -> Ragged:

@@ -109,7 +109,7 @@ class Bundle:
                 items=len(encoder.item_vocabulary) - 1,
                 categories=len(encoder.category_vocabulary) - 1,
                 corpus=len(encoder.corpus),
-                events=len(encoder.history.values),
+                events=int(encoder.history.lengths().sum()),
             ),
             index=IndexFacts(
                 kind=built.kind,

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load_file, save_file
 
-from dualtower.data.arrays import memory_map
-from dualtower.data.columns import FeatureColumn, Ragged
+from dualtower.data.arrays import ArrayWriter, memory_map, query_chunks
+from dualtower.data.columns import FeatureColumn, Ragged, Ranges
 from dualtower.data.vocabulary import Vocabulary
 from dualtower.retrieval.manifest import BundleManifest
 from dualtower.retrieval.requests import RequestEncoder
@@ -35,8 +35,7 @@ def write_encoder(folder: Path, encoder: RequestEncoder) -> None:
     """Write all of the encoder that the manifest does not hold."""
     _write(folder / "corpus.npy", encoder.corpus)
     _write(folder / "item_categories.npy", encoder.item_categories)
-    _write(folder / "history_items.npy", encoder.history.values)
-    _write(folder / "history_offsets.npy", encoder.history.offsets)
+    _write_history(folder, encoder.history)
     for number, column in enumerate(encoder.query_features.values()):
         _write(folder / f"query_feature_{number}_values.npy", column.values)
         if column.offsets is not None:
@@ -76,6 +75,17 @@ def read_encoder(folder: Path, manifest: BundleManifest) -> RequestEncoder:
         item_categories=np.load(folder / "item_categories.npy", allow_pickle=False),
         corpus=np.load(folder / "corpus.npy", allow_pickle=False),
     )
+
+
+def _write_history(folder: Path, history: Ragged | Ranges) -> None:
+    """The histories one after the other, in blocks, so that they are never in memory as a whole."""
+    offsets = np.zeros(len(history) + 1, dtype=np.int64)
+    np.cumsum(history.lengths(), out=offsets[1:])
+    writer = ArrayWriter(folder / "history_items.npy")
+    for first, last in query_chunks(offsets):
+        writer.append(history.take(np.arange(first, last)).values)
+    writer.close()
+    _write(folder / "history_offsets.npy", offsets)
 
 
 def _write(path: Path, array: npt.NDArray[Any]) -> None:

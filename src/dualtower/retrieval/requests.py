@@ -10,15 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from dualtower.data.columns import FeatureColumn, FeatureSpace, QueryBatch, Ragged, take_ranges
+from dualtower.data.columns import FeatureColumn, FeatureSpace, QueryBatch, Ragged, Ranges
 from dualtower.data.dataset import Log
 from dualtower.data.encode import Side, encode_features
 from dualtower.data.tables import collect, open_table
 from dualtower.data.vocabulary import Vocabulary
 from dualtower.errors import ConfigError, DataError
 from dualtower.schema import Feature, FeatureKind, Schema
-
-_EVENTS_AT_ONCE = 4_000_000
 
 Ids = Sequence[Any] | pl.Series | npt.NDArray[Any]
 """Ids of the user's own type, one per row."""
@@ -42,7 +40,7 @@ class RequestEncoder:
     """By `side/name`, as in the dataset."""
     numeric_scales: dict[str, tuple[float, float]]
     """By `side/name`, as in the dataset."""
-    history: Ragged
+    history: Ragged | Ranges
     """Item rows of each query row's events, oldest first."""
     query_features: dict[str, FeatureColumn]
     """By name; one row per query row."""
@@ -63,7 +61,7 @@ class RequestEncoder:
             category_vocabulary=dataset.category_vocabulary,
             feature_vocabularies=dataset.feature_vocabularies,
             numeric_scales=dataset.numeric_scales,
-            history=_events_until(log),
+            history=Ranges(dataset.items, np.asarray(dataset.offsets[:-1]), log.end),
             query_features=dataset.query_features,
             item_categories=dataset.item_categories,
             corpus=np.asarray(log.corpus, dtype=np.int64),
@@ -216,17 +214,3 @@ def series(values: Ids, what: str) -> pl.Series:
     except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
         raise DataError(f"{what}: the values are not all of one type ({error})") from None
     return found.arr.to_list() if isinstance(found.dtype, pl.Array) else found
-
-
-def _events_until(log: Log) -> Ragged:
-    dataset = log.dataset
-    start = dataset.offsets[:-1]
-    lengths = log.end - start
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    if np.array_equal(log.end, dataset.offsets[1:]):
-        return Ragged(dataset.items, offsets)
-    items = np.empty(offsets[-1], dtype=np.int32)
-    for rows in np.array_split(np.arange(len(start)), max(1, offsets[-1] // _EVENTS_AT_ONCE)):
-        part = take_ranges(dataset.items, start[rows], log.end[rows])
-        items[offsets[rows[0]] : offsets[rows[-1] + 1]] = part.values
-    return Ragged(items, offsets)
