@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from dualtower.fitting import fit as fit
     from dualtower.models.dat import DAT as DAT
     from dualtower.models.ease import EASE as EASE
+    from dualtower.models.fm import FM as FM
     from dualtower.models.item_knn import ItemKNN as ItemKNN
     from dualtower.models.mind import MIND as MIND
     from dualtower.models.popularity import Popularity as Popularity
@@ -54,6 +55,7 @@ _MODULE_OF = {
     "EASE": "models.ease",
     "Evaluation": "evaluation.evaluate",
     "EvaluationConfig": "config",
+    "FM": "models.fm",
     "Feature": "schema",
     "FeatureKind": "schema",
     "ItemKNN": "models.item_knn",

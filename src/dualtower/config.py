@@ -73,8 +73,9 @@ class SplitConfig(Settings):
 class ModelConfig(Settings):
     """The models that learn by steps. Fields left out come from the preset."""
 
-    name: Literal["dat", "two_tower", "youtube_dnn", "mind", "sasrec"] = "dat"
-    """The Dual Augmented Two-tower model; the same towers without augmented vectors; the mean of
+    name: Literal["dat", "two_tower", "fm", "youtube_dnn", "mind", "sasrec"] = "dat"
+    """The Dual Augmented Two-tower model; the same towers without augmented vectors; a
+    factorization machine, whose `output_dim` factors and bias the index holds (FM); the mean of
     the history through one tower (YouTubeDNN); several interests by dynamic routing (MIND); or
     causal self-attention (SASRec)."""
     preset: Preset = "recommended"
@@ -263,6 +264,7 @@ class EvaluationConfig(Settings):
             "ease",
             "wals",
             "two_tower",
+            "fm",
             "youtube_dnn",
             "mind",
             "sasrec",
@@ -346,6 +348,15 @@ _MODEL_PRESETS: dict[str, dict[str, Any]] = {
 _MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
     "dat": {},
     "two_tower": {"augmented": "none", "lambda_ca": 0.0},
+    "fm": {
+        "augmented": "none",
+        "lambda_ca": 0.0,
+        "combine": "sum",
+        "history_form": "mean",
+        "query_tower": False,
+        "item_vectors": "embedding",
+        "normalise": False,
+    },
     "mind": {"augmented": "none", "lambda_ca": 0.0},
     "sasrec": {
         "augmented": "none",

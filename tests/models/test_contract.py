@@ -31,6 +31,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "hidden_dims": (16,),
         "embedding_dropout": 0.0,
     },
+    "fm": {"output_dim": 8, "embedding_dropout": 0.0},
     "mind": {
         "embedding_dim": 8,
         "output_dim": 8,

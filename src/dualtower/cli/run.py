@@ -72,7 +72,10 @@ def fit(
     ] = "train",
     model: Annotated[
         str | None,
-        typer.Option(help="dat, two_tower or mind, instead of the file's.", show_default=False),
+        typer.Option(
+            help="dat, two_tower, fm, youtube_dnn, mind or sasrec, instead of the file's.",
+            show_default=False,
+        ),
     ] = None,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Instead of the file's.", show_default=False)

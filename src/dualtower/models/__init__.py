@@ -3,6 +3,7 @@
 from dualtower.models.base import Model, SolvedModel
 from dualtower.models.dat import DAT
 from dualtower.models.ease import EASE
+from dualtower.models.fm import FM
 from dualtower.models.item_knn import ItemKNN
 from dualtower.models.mind import MIND
 from dualtower.models.popularity import Popularity
@@ -15,6 +16,7 @@ from dualtower.models.youtube_dnn import YouTubeDNN
 TRAINED: dict[str, type[TrainedModel]] = {
     "dat": DAT,
     "two_tower": TwoTower,
+    "fm": FM,
     "youtube_dnn": YouTubeDNN,
     "mind": MIND,
     "sasrec": SASRec,

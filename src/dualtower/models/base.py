@@ -61,6 +61,10 @@ class SolvedModel(Model):
 class VectorModel(Model):
     """A model whose score is the inner product of a query vector and an item vector."""
 
+    has_bias: ClassVar[bool] = False
+    """Whether the last number of an item vector is a bias, and that of a query vector 1. Items are
+    alike or not whatever their biases."""
+
     @abstractmethod
     def encode_queries(self, batch: QueryBatch) -> npt.NDArray[np.float32]:
         """Query vectors, `[queries, dim]`, or `[queries, interests, dim]` (the best counts)."""

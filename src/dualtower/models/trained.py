@@ -77,7 +77,7 @@ class TrainedModel(VectorModel):
         ]
         if not blocks:
             several = () if network.capsules is None else (self.config.interests,)
-            return np.zeros((0, *several, self.config.output_dim), dtype=np.float32)
+            return np.zeros((0, *several, network.cached_vectors.shape[1]), dtype=np.float32)
         vectors: npt.NDArray[np.float32] = torch.cat(blocks).cpu().numpy()
         return vectors
 

@@ -272,6 +272,8 @@ class Bundle:
     def similar_items(self, item_ids: Ids, n: int = 20) -> pl.DataFrame:
         """The n items whose vectors are nearest to each item's by cosine, itself left out.
 
+        Biases, where the model has them (fm), have no part in it.
+
         Args:
             item_ids: items of the corpus.
             n: how many each.
@@ -316,8 +318,9 @@ class Bundle:
     def _by_cosine(self) -> Retriever:
         if self.manifest.normalised:
             return self.retriever
-        lengths = np.linalg.norm(self.index.vectors, axis=1, keepdims=True)
-        return Retriever(build_index(self.index.vectors / np.maximum(lengths, 1e-30), "flat"))
+        vectors = self.index.vectors[:, : -1 if self.model.has_bias else None]
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return Retriever(build_index(vectors / np.maximum(lengths, 1e-30), "flat"))
 
     def _excluded(self, exclude: Ids, count: int) -> Ragged:
         """Positions to leave out for each query."""
