@@ -36,6 +36,19 @@ def test_what_is_left_out_comes_from_the_preset_of_model_and_training() -> None:
     assert run(model={"name": "two_tower"}).model.augmented == "none"
 
 
+@pytest.mark.parametrize(
+    "training", [{"same_time_history": True}, TrainingConfig(same_time_history=True)], ids=type
+)
+def test_evaluation_takes_from_training_what_counts_as_history(training: Any) -> None:
+    assert not run().evaluation.same_time_history
+    assert run(training=training).evaluation == EvaluationConfig(same_time_history=True)
+    found = run(training=training, evaluation={"cold_events": 7}).evaluation
+    assert found == EvaluationConfig(same_time_history=True, cold_events=7)
+    found = run(training=training, evaluation={"same_time_history": False}).evaluation
+    assert not found.same_time_history
+    assert run(training=training, evaluation=EvaluationConfig()).evaluation == EvaluationConfig()
+
+
 def test_a_model_that_is_an_object_brings_its_preset_along() -> None:
     config = RunConfig.model_validate({"data": DATA, "model": ModelConfig.of("dat", "paper")})
     assert config.training == TrainingConfig.of("paper")

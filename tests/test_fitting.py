@@ -134,3 +134,19 @@ def test_the_paper_s_preset_warns_when_it_collapses(split: Split):
         dt.fit(model, split.train, training=settings, progress=False)
     assert model.record is not None
     assert model.record.collapsed
+
+
+@pytest.mark.parametrize("shown", [False, True])
+def test_validation_shows_the_history_that_training_shows(
+    split: Split, monkeypatch: pytest.MonkeyPatch, shown: bool
+):
+    given = []
+
+    def watched(model: Model, log: Log, metric: str, *, config: EvaluationConfig, **_: int):
+        given.append(config)
+        return 0.0
+
+    monkeypatch.setattr("dualtower.fitting.validation_metric", watched)
+    training = loop(**WINDOWS_LEAVE_OUT[1], epochs=1, same_time_history=shown)
+    dt.fit(dat(), split.train, validation=split.validation, training=training, progress=False)
+    assert given == [EvaluationConfig(same_time_history=shown)]

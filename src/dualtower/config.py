@@ -255,6 +255,9 @@ class EvaluationConfig(Settings):
     """The k of hit_rate@k, recall@k, ndcg@k and coverage@k."""
     exclude_seen: bool = True
     """Leave items of the query's history out of the ranking."""
+    same_time_history: bool = False
+    """Whether earlier events of a target's very time count as its history; a run takes the value of
+    `training.same_time_history`."""
     cold_events: int = Field(default=5, ge=1)
     """Queries and items with fewer training events than this are cold."""
     baselines: tuple[
@@ -305,6 +308,20 @@ class RunConfig(Settings):
     evaluation: EvaluationConfig = EvaluationConfig()
     index: IndexConfig = IndexConfig()
     bundle: BundleConfig = BundleConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _evaluate_as_trained(cls, values: Any) -> Any:
+        """What counts as history in training does in evaluation, unless it is said otherwise."""
+        if not isinstance(values, dict):
+            return values
+        training, evaluation = values.get("training", {}), values.get("evaluation", {})
+        if isinstance(training, TrainingConfig):
+            training = training.model_dump(include={"same_time_history"})
+        if not (isinstance(training, dict) and isinstance(evaluation, dict)):
+            return values
+        taken = {name: training[name] for name in ("same_time_history",) if name in training}
+        return {**values, "evaluation": {**taken, **evaluation}}
 
     @model_validator(mode="before")
     @classmethod

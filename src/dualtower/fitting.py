@@ -35,8 +35,8 @@ def fit(
         log: the training view of a dataset.
         validation: a view of the same dataset whose targets are ranked after each epoch.
         training: the loop's settings; None takes those of the model's preset.
-        evaluation: whether items of the history are left out of the validation's rankings, as they
-            will be in `evaluate`; the defaults apply without it.
+        evaluation: how the validation's targets are ranked, as they will be in `evaluate`; without
+            it the defaults, with the training's `same_time_history`.
         progress: show bars.
 
     Raises:
@@ -62,6 +62,7 @@ def _validator(
     validation: Log, config: TrainingConfig, evaluation: EvaluationConfig | None
 ) -> Callable[[TrainedModel], float]:
     """Rank a fixed random choice of the validation queries and give the watched metric."""
+    evaluation = evaluation or EvaluationConfig(same_time_history=config.same_time_history)
     name = config.validation_metric
     parse_metric(name)
     seed = sub_seed(config.seed, VALIDATION)

@@ -1,11 +1,15 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dualtower.config import EvaluationConfig
 from dualtower.data.dataset import Dataset, Log
 from dualtower.errors import DataError, NotFittedError
 from dualtower.evaluation import vector_ranking
+from dualtower.evaluation.evaluate import evaluate, validation_metric
 from dualtower.evaluation.ranking import Ranking, rank_targets
 from dualtower.models.base import Model
 from dualtower.models.popularity import Popularity
@@ -46,6 +50,33 @@ def test_seen_items_leave_the_ranking():
     log = log_of([[1, 3, 3]], [[5]], 6)
     assert as_dict(rank_all(GivenScores(SCORES), log)) == {(1, 5): 1.5}
     assert as_dict(rank_all(GivenScores(SCORES), log, exclude_seen=False)) == {(1, 5): 3}
+
+
+class Told(GivenScores):
+    """Remembers the histories that it was given."""
+
+    def score(self, batch):
+        self.histories = [
+            batch.history.take(np.array([place])).values.tolist() for place in range(len(batch))
+        ]
+        return super().score(batch)
+
+
+@pytest.mark.parametrize(("shown", "history"), [(False, [1]), (True, [1, 3])])
+def test_events_of_the_target_s_time_are_masked_but_only_told_on_demand(shown, history):
+    log = log_of([[1, 3]], [[5]], 6)
+    log = replace(log, dataset=replace(log.dataset, times=np.array([10, 20, 20])))
+    model = Told(SCORES)
+    assert as_dict(rank_all(model, log, same_time_history=shown)) == {(1, 5): 1.5}
+    assert model.histories == [history]
+    evaluation = evaluate(
+        model, log, config=EvaluationConfig(same_time_history=shown), progress=False
+    )
+    assert evaluation.metrics["mrr"] == 1 / 1.5
+    assert model.histories == [history]
+    config = EvaluationConfig(same_time_history=shown)
+    assert validation_metric(model, log, "mrr", config=config) == 1 / 1.5
+    assert model.histories == [history]
 
 
 def test_a_seen_target_is_dropped_and_counted():

@@ -207,6 +207,20 @@ def test_a_basket_of_any_length_is_no_part_of_its_own_history(
     assert min(shortest) >= 0
 
 
+@pytest.mark.parametrize("same_time_history", [False, True])
+def test_evaluation_shows_the_history_that_training_shows(same_time_history: bool):
+    plain = random_dataset()
+    steps = np.random.default_rng(0).random(plain.event_count) < 0.3
+    test = replace(plain, times=np.cumsum(steps).astype(np.int64)).leave_last_out().test
+    made = windows(test, same_time_history=same_time_history)
+    batches = list(made.epoch(0))
+    assert sum(len(batch.targets) for batch in batches) > 15
+    for batch in batches:
+        for _, query, _, before, earlier in targets(batch):
+            request = test.requests(np.array([query]), same_time_history=same_time_history)
+            assert earlier + before == request.history.values.tolist()
+
+
 def test_what_is_not_read_is_not_gathered():
     log = random_dataset().everything()
     kept, spared = windows(log).epoch(0), windows(log, read_earlier=False).epoch(0)

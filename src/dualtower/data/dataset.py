@@ -212,23 +212,33 @@ class Log:
         """Rows of the queries that have at least one target."""
         return np.flatnonzero(self.end > self.start)
 
-    def requests(self, rows: npt.NDArray[np.int64]) -> QueryBatch:
-        """The queries as they stood at the start of the view: what they did before `start`.
+    def requests(
+        self, rows: npt.NDArray[np.int64], *, same_time_history: bool = False
+    ) -> QueryBatch:
+        """The queries as they stood just before the time of their first target in the view.
 
-        The context is that of each query's first target.
+        Their history is what they did before that time; where no times are known, whatever stands
+        before `start`. The context is that of the first target.
 
         Args:
             rows: query rows, `[queries]`, each with at least one target when the dataset has
                 context features.
+            same_time_history: whether events before `start` of the first target's very time are
+                history too.
         """
         dataset = self.dataset
         first = self.start[rows]
+        end = first if same_time_history else self._before_its_time(rows)
         return QueryBatch(
             rows=np.asarray(rows, dtype=np.int64),
-            history=take_ranges(dataset.items, dataset.offsets[rows], first),
+            history=take_ranges(dataset.items, dataset.offsets[rows], end),
             features={name: column.take(rows) for name, column in dataset.query_features.items()},
             context={name: column.take(first) for name, column in dataset.context_features.items()},
         )
+
+    def past(self, rows: npt.NDArray[np.int64]) -> Ragged:
+        """The item rows of all events that stand before each query's targets, in order."""
+        return take_ranges(self.dataset.items, self.dataset.offsets[rows], self.start[rows])
 
     def targets(self, rows: npt.NDArray[np.int64]) -> Ragged:
         """The item rows of each query's target events, in order, repeats included."""
@@ -240,6 +250,22 @@ class Log:
         for rows in np.array_split(self.queries(), max(1, self.event_count // 4_000_000)):
             counts += np.bincount(self.targets(rows).values, minlength=len(counts))
         return counts
+
+    def _before_its_time(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Where the events of each first target's time begin that stand next to it, `[rows]`."""
+        times, low, first = self.dataset.times, self.dataset.offsets[rows], self.start[rows]
+        if times is None:
+            return first
+        first = np.array(first)
+        open_ones = np.flatnonzero((first > low) & (self.end[rows] > first))
+        time = times[first[open_ones]]
+        while len(open_ones):
+            same = times[first[open_ones] - 1] == time
+            open_ones, time = open_ones[same], time[same]
+            first[open_ones] -= 1
+            inside = first[open_ones] > low[open_ones]
+            open_ones, time = open_ones[inside], time[inside]
+        return first
 
     def has_weight(self) -> bool:
         """Whether any target event has a weight above 0; without a weight column all have."""

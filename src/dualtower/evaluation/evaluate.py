@@ -102,7 +102,8 @@ def evaluate(
     Args:
         model: fitted on the same dataset.
         log: usually `split.validation` or `split.test`; what stands before it is history.
-        config: cutoffs and whether seen items are left out; defaults apply without it.
+        config: cutoffs, whether seen items are left out and what counts as history; defaults apply
+            without it.
         queries: evaluate only so many queries, a random choice that depends on `seed` alone.
         seed: of that choice.
         progress: show a progress bar.
@@ -121,6 +122,7 @@ def evaluate(
         log,
         rows,
         exclude_seen=config.exclude_seen,
+        same_time_history=config.same_time_history,
         top=min(max(cutoffs), len(log.corpus)),
         progress=progress,
     )
@@ -160,7 +162,8 @@ def validation_metric(
         model: as it is now.
         log: usually `split.validation`.
         metric: mrr, hit_rate@k, recall@k or ndcg@k, with any k from 1.
-        config: whether seen items are left out; its cutoffs do not matter.
+        config: whether seen items are left out and what counts as history; its cutoffs do not
+            matter.
         queries: as in `evaluate`.
         seed: as in `evaluate`.
 
@@ -175,6 +178,7 @@ def validation_metric(
         log,
         _choose(log.queries(), queries, seed),
         exclude_seen=config.exclude_seen,
+        same_time_history=config.same_time_history,
         progress=False,
     )
     _check_not_empty(ranking, log)

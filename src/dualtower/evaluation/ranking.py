@@ -34,7 +34,7 @@ class Ranking:
     outside_corpus: int
     """How many targets are outside the corpus."""
     seen_targets: int
-    """How many targets were dropped because the query's history already held them."""
+    """How many targets were dropped because an earlier event of the query already named them."""
     dropped_queries: int
     """How many queries were dropped because all their targets were."""
 
@@ -45,6 +45,7 @@ def rank_targets(
     rows: npt.NDArray[np.int64],
     *,
     exclude_seen: bool = True,
+    same_time_history: bool = False,
     top: int = 0,
     progress: bool = True,
 ) -> Ranking:
@@ -58,8 +59,10 @@ def rank_targets(
         model: fitted on the same dataset.
         log: the view whose targets are ranked, with the corpus.
         rows: query rows with at least one target, `[queries]`.
-        exclude_seen: leave the items of a query's history out of its ranking. A target that the
-            history holds cannot be recommended then; it is dropped and counted.
+        exclude_seen: leave the items that stand before a query's targets out of its ranking. A
+            target among them cannot be recommended then; it is dropped and counted.
+        same_time_history: whether the model is told of events of the first target's very time
+            (`Log.requests`).
         top: how many of each query's best candidates to keep.
         progress: show a progress bar.
 
@@ -83,9 +86,9 @@ def rank_targets(
     with progress_bar(f"Ranking by {model.name}", len(rows), "queries", shown=progress) as bar:
         for start in range(0, len(rows), ranker.queries_per_block):
             block = rows[start : start + ranker.queries_per_block]
-            batch = log.requests(block)
+            batch = log.requests(block, same_time_history=same_time_history)
             query, items = distinct_pairs(log.targets(block), item_count)
-            seen_query, seen_items = distinct_pairs(batch.history, item_count)
+            seen_query, seen_items = distinct_pairs(log.past(block), item_count)
             if not exclude_seen:
                 seen_query, seen_items = seen_query[:0], seen_items[:0]
             repeated = np.isin(
