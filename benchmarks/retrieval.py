@@ -28,10 +28,10 @@ from dualtower.data.columns import Ragged
 from dualtower.evaluation.results import (
     Measurements,
     processor,
-    results_table,
     versions,
     write_results,
 )
+from dualtower.evaluation.tables import results_table
 from dualtower.retrieval.bundle import Bundle
 from dualtower.retrieval.index import FLAT_BELOW, Index, IndexKind, build_index
 from dualtower.retrieval.recall import tune_effort

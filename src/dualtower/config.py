@@ -62,6 +62,9 @@ class SplitConfig(Settings):
     """By time, instead of `test_start`: the test period is the last so many days."""
     validation_days: int | None = Field(default=None, ge=1)
     """By time, instead of `validation_start`: so many days before the test period."""
+    validation_share: float | None = Field(default=None, gt=0, lt=1)
+    """By column, where the column marks no validation: this share of each query's training events,
+    the last ones, rounded up, but never all."""
 
     @field_validator("test_start", "validation_start", mode="before")
     @classmethod
@@ -156,6 +159,11 @@ class ModelConfig(Settings):
         """
         values = _model_values(name, preset, overrides)
         return validate(cls, {**values, "name": name, "preset": preset, **overrides}, "model")
+
+    @staticmethod
+    def fixed_fields(name: str) -> frozenset[str]:
+        """The fields that a model fixes by its nature; none of a model that is not trained."""
+        return frozenset(_MODEL_DEFAULTS.get(name, {}))
 
     def for_model(self, name: str) -> Self:
         """The same settings for another trained model.

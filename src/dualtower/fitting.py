@@ -23,6 +23,7 @@ def fit(
     validation: Log | None = None,
     training: TrainingConfig | None = None,
     evaluation: EvaluationConfig | None = None,
+    after_epoch: Callable[[float], None] | None = None,
     progress: bool = True,
 ) -> M:
     """Fit `model` on the target events of `log` and return it.
@@ -37,6 +38,7 @@ def fit(
         training: the loop's settings; None takes those of the model's preset.
         evaluation: how the validation's targets are ranked, as they will be in `evaluate`; without
             it the defaults, with the training's `same_time_history`.
+        after_epoch: is told the validation metric after each epoch; what it raises ends the fit.
         progress: show bars.
 
     Raises:
@@ -53,24 +55,47 @@ def fit(
     config = training or TrainingConfig.of(model.config.preset).for_model(model.name)
     validate = None
     if validation is not None and validation.event_count > 0:
-        validate = _validator(validation, config, evaluation)
+        validate = validator(validation, config, evaluation)
+        if after_epoch is not None:
+            validate = _telling(validate, after_epoch)
     train(model, log, config, validate=validate, progress=progress)
     return model
 
 
-def _validator(
-    validation: Log, config: TrainingConfig, evaluation: EvaluationConfig | None
-) -> Callable[[TrainedModel], float]:
-    """Rank a fixed random choice of the validation queries and give the watched metric."""
+def validator(
+    validation: Log, config: TrainingConfig, evaluation: EvaluationConfig | None = None
+) -> Callable[[Model], float]:
+    """What `fit` watches: the metric of a model on a fixed random choice of validation queries.
+
+    Args:
+        validation: the view whose targets are ranked.
+        config: names the metric, the number of queries and the seed of their choice.
+        evaluation: how they are ranked; without it the defaults, with the training's
+            `same_time_history`.
+
+    Raises:
+        ConfigError: there is no such metric.
+    """
     evaluation = evaluation or EvaluationConfig(same_time_history=config.same_time_history)
     name = config.validation_metric
     parse_metric(name)
     seed = sub_seed(config.seed, VALIDATION)
 
-    def validate(model: TrainedModel) -> float:
+    def validate(model: Model) -> float:
         queries = config.validation_queries
         return validation_metric(
             model, validation, name, config=evaluation, queries=queries, seed=seed
         )
 
     return validate
+
+
+def _telling(
+    validate: Callable[[Model], float], tell: Callable[[float], None]
+) -> Callable[[Model], float]:
+    def validate_and_tell(model: Model) -> float:
+        metric = validate(model)
+        tell(metric)
+        return metric
+
+    return validate_and_tell

@@ -52,6 +52,9 @@ class Schema(BaseModel):
     (docs/data.md)."""
     position: str | None = None
     """Column of the interactions that orders a log by whole numbers, where no time is known."""
+    unordered: bool = False
+    """The log has no order: each query's events are shuffled, always alike, so that nothing can be
+    learned from how the table happens to be sorted."""
     weight: str | None = None
     """Column of the interactions with a non-negative weight: how much each event counts in the
     training loss (docs/data.md). A rating is not one by itself."""
@@ -70,6 +73,8 @@ class Schema(BaseModel):
     def _check(self) -> Self:
         if self.timestamp is not None and self.position is not None:
             raise ValueError("give timestamp or position, not both: one order is enough")
+        if self.unordered and (self.timestamp is not None or self.position is not None):
+            raise ValueError("unordered contradicts timestamp and position: leave it or them out")
         for side in ("query_features", "item_features", "context_features"):
             names = [feature.name for feature in getattr(self, side)]
             twice = sorted({name for name in names if names.count(name) > 1})

@@ -15,6 +15,7 @@ from tests.data.readers.raw import (
     write_2023_ratings,
 )
 from tests.data.readers.test_recbole import write_files
+from tests.studies.runs import work_here
 
 
 def run(*arguments: str | Path) -> Any:
@@ -40,8 +41,9 @@ def test_amazon_2014_is_imported_prepared_and_compared(
     config = found["config"]
     assert config == "books/dualtower.toml"
     assert run_json("prepare", config)["events"] == 156
-    options = ("--models", "item_knn,popularity", "--final", "--results", "results/books.json")
-    table = run_json("study", "compare", config, *options)
+    options = ("--models", "item_knn,popularity", "--results", "results/books.json")
+    work_here(monkeypatch)
+    table = run_json("study", "table2", config, *options)
     assert [row["model"] for row in table["runs"]] == ["item_knn", "popularity"]
 
 

@@ -156,6 +156,40 @@ def test_without_an_order_the_file_s_order_stays() -> None:
     assert dataset.times is None
 
 
+def scrambled_by_hand(row: int) -> int:
+    """SplitMix64's mixing function on Python's whole numbers."""
+    whole = 2**64
+    mixed = (row + 0x9E3779B97F4A7C15) % whole
+    mixed = (mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9 % whole
+    mixed = (mixed ^ (mixed >> 27)) * 0x94D049BB133111EB % whole
+    return mixed ^ (mixed >> 31)
+
+
+@pytest.mark.parametrize("chunk", [8, 1000])
+def test_an_unordered_log_is_shuffled_within_its_parts(
+    monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    monkeypatch.setattr(sorting, "CHUNK_EVENTS", chunk)
+    log = pl.DataFrame(
+        {
+            "user_id": [1] * 20 + [2] * 10,
+            "item_id": [*range(20), *range(10)],
+            "split": ["train"] * 12 + ["test"] * 8 + ["train"] * 10,
+        }
+    )
+    dataset = Dataset.from_frames(log, schema=Schema(split="split", unordered=True))
+    ids = dataset.item_vocabulary.decode(dataset.items).to_list()
+    assert ids[:12] == sorted(range(12), key=scrambled_by_hand)
+    assert ids[12:20] == sorted(range(12, 20), key=scrambled_by_hand)
+    assert ids[20:] == sorted(range(10), key=lambda item: scrambled_by_hand(20 + item))
+    assert ids[:12] != sorted(ids[:12])
+
+
+def test_unordered_contradicts_an_order() -> None:
+    with pytest.raises(ValueError, match="unordered contradicts timestamp and position"):
+        Schema(unordered=True, position="position")
+
+
 def test_split_comes_before_position() -> None:
     log = pl.DataFrame(
         {

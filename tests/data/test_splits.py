@@ -7,7 +7,7 @@ import pytest
 from dualtower.config import SplitConfig
 from dualtower.data import arrays
 from dualtower.data.dataset import Dataset, Log
-from dualtower.data.splits import leave_last_out, split
+from dualtower.data.splits import leave_last_out, split, split_by_column
 from dualtower.errors import ConfigError, DataError
 from dualtower.schema import Schema
 from tests.helpers import tiny_dataset
@@ -148,3 +148,33 @@ def test_the_configuration_chooses() -> None:
     assert targets(by_time.test) == targets(dataset.by_time(test_days=2).test)
     with pytest.raises(DataError, match="has no split column"):
         split(dataset, SplitConfig(by="column"))
+
+
+def test_by_column_holds_a_share_of_the_training_events_out() -> None:
+    dataset = with_split(["train", "train", "test", "train", "test"])
+    parts = split(dataset, SplitConfig(by="column", validation_share=0.1))
+    assert targets(parts.train) == [[], [1], [3]]  # one event of two, and none of a single one
+    assert targets(parts.validation) == [[], [2], []]
+    assert targets(parts.test) == [[], [3], [1]]
+    assert targets(parts.train_and_validation) == [[], [1, 2], [3]]
+
+
+def test_a_share_of_ten_events_is_rounded_up() -> None:
+    frame = pl.DataFrame(
+        {
+            "user_id": [1] * 11,
+            "item_id": list(range(11)),
+            "split": ["train"] * 10 + ["test"],
+        }
+    )
+    dataset = Dataset.from_frames(frame, schema=Schema(split="split"))
+    for share, held in ((0.1, 1), (0.11, 2), (0.5, 5), (0.99, 9)):
+        assert split_by_column(dataset, share).validation.event_count == held
+
+
+def test_a_share_beside_marked_validation_events_is_refused() -> None:
+    dataset = with_split(["train", "valid", "test", "train", "test"])
+    with pytest.raises(DataError, match="column 'split' marks validation events itself"):
+        split_by_column(dataset, 0.1)
+    with pytest.raises(ConfigError, match="validation_share: 1 given"):
+        split_by_column(dataset, 1)

@@ -9,11 +9,9 @@ from dualtower.evaluation.results import (
     Measurements,
     Results,
     Run,
-    mean_and_deviation,
     peak_memory_mb,
     processor,
     read_results,
-    results_table,
     versions,
     write_results,
 )
@@ -65,38 +63,10 @@ def test_results_are_read_as_written(tmp_path):
         "versions",
         "processor",
         "runs",
+        "refusals",
+        "tests",
     ]
     assert values["runs"][0]["metrics"]["hit_rate@50"] == 0.2
-
-
-def test_a_row_per_model_with_mean_and_deviation():
-    runs = [run_of("dat", seed, rate) for seed, rate in enumerate((0.2, 0.22, 0.21))]
-    table = results_table(results_of(*runs, run_of("ease", 0, 0.16)))
-    assert table.splitlines() == [
-        "| model | hit_rate@50 | mrr | seeds | fit, s | peak MB |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
-        "| dat | 0.2100 ± 0.0100 | 0.0525 ± 0.0025 | 3 | 101 | 1,202 |",
-        "| ease | 0.1600 | 0.0400 | 1 | 100 | 1,200 |",
-    ]
-
-
-def test_columns_can_be_chosen():
-    table = results_table(results_of(run_of("dat", 0, 0.2)), ["recall@50"])
-    assert table.splitlines()[2] == "| dat | 0.5000 | 1 | 100 | 1,200 |"
-    with pytest.raises(DataError, match=r"dat, seed 0: no metric 'auc'"):
-        results_table(results_of(run_of("dat", 0, 0.2)), ["auc"])
-
-
-def test_a_row_per_measurement():
-    assert results_table(MEASURED).splitlines() == [
-        "| way | seconds | rows |",
-        "| --- | ---: | ---: |",
-        "| ours | 1.23 | 20,000,000 |",
-        "| b | 7 | 3 |",
-    ]
-    assert results_table(MEASURED, ["rows"]).splitlines()[2] == "| 20,000,000 |"
-    with pytest.raises(DataError, match="run 0: no column 'ratio'"):
-        results_table(MEASURED, ["ratio"])
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -115,11 +85,6 @@ def test_a_file_of_another_form_is_named(tmp_path, text):
     (tmp_path / "odd.json").write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=r"odd\.json is not valid"):
         read_results(tmp_path / "odd.json")
-
-
-def test_mean_and_deviation():
-    assert mean_and_deviation([1.0, 2.0, 3.0]) == (2.0, 1.0)
-    assert mean_and_deviation([4.0]) == (4.0, None)
 
 
 def test_facts_of_the_machine(tmp_path):

@@ -4,7 +4,11 @@ import pytest
 from dualtower.errors import ConfigError, DataError
 from dualtower.evaluation import significance
 from dualtower.evaluation.evaluate import Evaluation, evaluate
-from dualtower.evaluation.significance import bootstrap_interval, paired_bootstrap
+from dualtower.evaluation.significance import (
+    bootstrap_interval,
+    compare_values,
+    paired_bootstrap,
+)
 from tests.evaluation.slow import GivenScores
 from tests.helpers import leave_last_out_by_hand, tiny_dataset
 
@@ -117,6 +121,14 @@ def test_chance_differences_are_rejected_as_often_as_they_should():
         )
         rejected += paired_bootstrap(first, second, resamples=500, seed=seed).p_value < 0.1
     assert 10 <= rejected <= 32
+
+
+def test_values_are_compared_as_evaluations_are():
+    first, second = evaluation_of(0, 0.5), evaluation_of(1, 0.0)
+    values = first.per_query["mrr"], second.per_query["mrr"]
+    assert compare_values("mrr", *values) == paired_bootstrap(first, second)
+    with pytest.raises(DataError, match="mrr: 3 values compared with 2"):
+        compare_values("mrr", np.ones(3), np.ones(2))
 
 
 def test_other_queries_are_refused():

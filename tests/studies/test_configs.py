@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from dualtower.config import load_config
-from dualtower.studies.compare import Study
+from dualtower.studies.grocery import write_config
+from dualtower.studies.study import Study
 
 CONFIGS = sorted((Path(__file__).parent.parent.parent / "configs").glob("*.toml"))
 
@@ -11,7 +12,7 @@ CONFIGS = sorted((Path(__file__).parent.parent.parent / "configs").glob("*.toml"
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_committed_configuration_is_valid(path: Path) -> None:
     config = load_config(path)
-    assert config.split.by == "column"
+    assert config.split.by == ("time" if path.stem == "complete-journey" else "column")
     assert config.model.preset == ("paper" if path.stem.endswith("-paper") else "recommended")
     if path.stem.endswith("-ids"):
         assert not config.model.history
@@ -20,8 +21,16 @@ def test_every_committed_configuration_is_valid(path: Path) -> None:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_tables_are_taken_from_the_folder_that_the_command_names(path: Path) -> None:
-    study = Study(path, ("dat",), (0,), True, Path("results/x.json"), data=Path("/somewhere"))
-    data = study.config().data
-    assert data.interactions == "/somewhere/interactions.parquet"
-    assert data.items == "/somewhere/items.parquet"
+    study = Study(path, Path("results/x.json"), data=Path("/somewhere"))
+    data, own = study.config().data, load_config(path).data
+    for table in ("interactions", "items", "queries"):
+        file = getattr(own, table)
+        assert getattr(data, table) == (file and f"/somewhere/{Path(file).name}")
     assert Path(data.dataset).parts[-3:] == ("runs", "x", "dataset")
+
+
+def test_the_grocery_study_is_the_quickstart_s_run(tmp_path: Path) -> None:
+    write_config(tmp_path / "dualtower.toml")
+    quickstart = load_config(tmp_path / "dualtower.toml").model_dump(exclude={"data", "bundle"})
+    (committed,) = (path for path in CONFIGS if path.stem == "complete-journey")
+    assert load_config(committed).model_dump(exclude={"data", "bundle"}) == quickstart

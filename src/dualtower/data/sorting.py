@@ -63,6 +63,8 @@ def write_sorted(
         slice_of_queries = Vocabulary(queries["value"].slice(start, end - start))
         events = collect(interactions.table, frame)
         rows = len(events)
+        if schema.unordered:
+            events = events.with_columns(row=pl.Series(scrambled(events["row"].to_numpy())))
         events = _encode_and_sort(events, slice_of_queries, item_vocabulary, duplicates)
         counts[start + 1 : end + 1] = np.bincount(
             events["query"].to_numpy() - 1, minlength=end - start
@@ -71,6 +73,17 @@ def write_sorted(
         bar.advance(rows)
     writer.close()
     return counts
+
+
+def scrambled(rows: npt.NDArray[np.integer]) -> npt.NDArray[np.uint64]:
+    """A number for each row number, all different, whose order is as good as random.
+
+    SplitMix64's mixing function (Steele, Lea and Flood 2014): the same on every machine.
+    """
+    mixed = rows.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
 
 
 def _bucket_starts(events: npt.NDArray[np.unsignedinteger]) -> list[int]:

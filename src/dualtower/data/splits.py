@@ -33,7 +33,9 @@ def split(dataset: Dataset, config: SplitConfig) -> Split:
             test_days=config.test_days,
             validation_days=config.validation_days,
         )
-    return split_by_column(dataset) if config.by == "column" else leave_last_out(dataset)
+    if config.by == "column":
+        return split_by_column(dataset, config.validation_share)
+    return leave_last_out(dataset)
 
 
 def leave_last_out(dataset: Dataset, min_events: int = 3) -> Split:
@@ -120,11 +122,18 @@ def split_by_time(
     return parts
 
 
-def split_by_column(dataset: Dataset) -> Split:
+def split_by_column(dataset: Dataset, validation_share: float | None = None) -> Split:
     """The split that the schema's split column gives. The corpus is all items.
 
+    Args:
+        dataset: a dataset with a split column.
+        validation_share: where the column marks no validation, this share of each query's training
+            events, the last ones, is for validation: rounded up, but never all of them.
+
     Raises:
-        DataError: the schema names no split column, or it leaves training or test empty.
+        DataError: the schema names no split column, or it leaves training or test empty, or it
+            marks validation events and a share is given as well.
+        ConfigError: the share is not between 0 and 1.
     """
     if dataset.split is None:
         raise DataError(
@@ -133,6 +142,17 @@ def split_by_column(dataset: Dataset) -> Split:
         )
     validation_from = dataset.offsets[:-1] + _count_below(dataset, dataset.split, 1)
     test_from = dataset.offsets[:-1] + _count_below(dataset, dataset.split, 2)
+    if validation_share is not None:
+        if not 0 < validation_share < 1:
+            raise ConfigError(f"validation_share: {validation_share} given; it is between 0 and 1")
+        if (validation_from < test_from).any():
+            raise DataError(
+                f"column {dataset.schema.split!r} marks validation events itself; leave "
+                "split.validation_share out"
+            )
+        train = validation_from - dataset.offsets[:-1]
+        held = np.ceil(validation_share * train).astype(np.int64)
+        validation_from = validation_from - np.minimum(held, np.maximum(train - 1, 0))
     parts = _split(dataset, validation_from, test_from, all_items(dataset))
     for name, log in (("train", parts.train), ("test", parts.test)):
         if log.event_count == 0:

@@ -158,36 +158,62 @@ def _cumulative(
     return np.concatenate([values[:1], values]), shares
 
 
-def _render(draw: Callable[[Any], None], width: float, height: float) -> Plot:
+def draw_svg(
+    draw: Callable[[Any], None],
+    width: float,
+    height: float,
+    *,
+    text: str = "#333940",
+    grid: str = "#e3e6ea",
+    background: str = "white",
+) -> str:
+    """A figure in the style of all plots, as SVG text.
+
+    Args:
+        draw: draws on the empty figure that it is given; `figure.text_colour` is `text`.
+        width: in inches.
+        height: in inches.
+        text: colour of text and ticks.
+        grid: colour of axes and grid.
+        background: colour behind all; "none" for no colour.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+    """
     check_plots()
     import matplotlib
     from matplotlib.figure import Figure
 
-    drawn = []
-    for text, grid in (("#333940", "#e3e6ea"), ("#c9d1d9", "#30363d")):
-        style: dict[Any, Any] = {
-            "font.size": 10,
-            "text.color": text,
-            "axes.labelcolor": text,
-            "axes.edgecolor": grid,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "axes.axisbelow": True,
-            "grid.color": grid,
-            "grid.linewidth": 0.8,
-            "xtick.color": text,
-            "ytick.color": text,
-            "lines.linewidth": 2,
-            "lines.markersize": 3.5,
-            "legend.frameon": False,
-            "svg.hashsalt": "dualtower",
-        }
-        with matplotlib.rc_context(style):
-            figure: Any = Figure(figsize=(width, height), layout="constrained")
-            figure.text_colour = text
-            draw(figure)
-            file = io.StringIO()
-            figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
-        drawn.append(file.getvalue())
-    return Plot(*drawn)
+    style: dict[Any, Any] = {
+        "font.size": 10,
+        "text.color": text,
+        "axes.facecolor": "none",
+        "axes.labelcolor": text,
+        "axes.edgecolor": grid,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": grid,
+        "grid.linewidth": 0.8,
+        "xtick.color": text,
+        "ytick.color": text,
+        "lines.linewidth": 2,
+        "lines.markersize": 3.5,
+        "legend.frameon": False,
+        "svg.hashsalt": "dualtower",
+    }
+    with matplotlib.rc_context(style):
+        figure: Any = Figure(figsize=(width, height), layout="constrained")
+        figure.text_colour = text
+        draw(figure)
+        file = io.StringIO()
+        figure.savefig(file, format="svg", facecolor=background, metadata={"Date": None})
+    return file.getvalue()
+
+
+def _render(draw: Callable[[Any], None], width: float, height: float) -> Plot:
+    return Plot(
+        draw_svg(draw, width, height, background="none"),
+        draw_svg(draw, width, height, text="#c9d1d9", grid="#30363d", background="none"),
+    )

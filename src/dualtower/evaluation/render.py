@@ -1,7 +1,9 @@
 """Tables of Markdown pages, written from results files between markers.
 
 A page says `<!-- results:NAME -->`, or `<!-- results:NAME hit_rate@10 mrr -->` for columns of its
-own, and `<!-- /results -->`; what stands between the two is replaced.
+own, and `<!-- /results -->`; what stands between the two is replaced. With `segments` as the first
+column it is the table by segment (of the MRR, or of the metric named next), with `tests` that of
+the paired tests (of all metrics, or of those named next).
 
     python -m dualtower.evaluation.render README.md docs
 """
@@ -13,11 +15,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from dualtower.errors import DataError, DualtowerError
-from dualtower.evaluation.results import read_results, results_table
+from dualtower.evaluation.results import Measurements, Results, read_results
+from dualtower.evaluation.tables import paired_tests_table, results_table, segments_table
 from dualtower.files import replacing_file
 
 _MARKED = re.compile(
-    r"(?P<opening><!-- results:(?P<name>[\w.-]+)(?P<columns>(?: [\w@]+)*) -->\n)"
+    r"(?P<opening><!-- results:(?P<name>[\w.-]+)(?P<columns>(?: [\w@.]+)*) -->\n)"
     r"(?P<table>.*?)(?P<closing><!-- /results -->)",
     re.DOTALL,
 )
@@ -35,7 +38,7 @@ def rendered(page: Path, folder: Path) -> str:
     def table(match: re.Match[str]) -> str:
         results = read_results(folder / f"{match['name']}.json")
         columns = match["columns"].split()
-        return f"{match['opening']}{results_table(results, columns)}\n{match['closing']}"
+        return f"{match['opening']}{_table(results, columns)}\n{match['closing']}"
 
     pairs = list(_MARKED.finditer(text))
     whole = all(len(_ANY_MARKER.findall(pair.group())) == 2 for pair in pairs)
@@ -45,6 +48,15 @@ def rendered(page: Path, folder: Path) -> str:
             "'<!-- results:NAME -->' and '<!-- /results -->', each on a line of its own"
         )
     return _MARKED.sub(table, text)
+
+
+def _table(results: Results | Measurements, columns: list[str]) -> str:
+    if columns and isinstance(results, Results):
+        if columns[0] == "segments":
+            return segments_table(results, *columns[1:2])
+        if columns[0] == "tests":
+            return paired_tests_table(results, columns[1:])
+    return results_table(results, columns)
 
 
 def pages(paths: Iterable[Path]) -> list[Path]:

@@ -5,9 +5,7 @@ import os
 import platform
 import resource
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean, stdev
 
 from pydantic import Field
 
@@ -17,6 +15,9 @@ from dualtower.files import write_json
 from dualtower.versions import package_versions
 
 _PACKAGES = ("dualtower", "torch", "numpy", "polars", "scipy", "faiss-cpu")
+
+Value = bool | int | float | str | tuple[int, ...] | None
+"""What a setting can be."""
 
 
 class DataSource(Settings):
@@ -32,16 +33,54 @@ class Run(Settings):
     """One fit and evaluation."""
 
     model: str
-    """The model's file name: dat, two_tower, ease …"""
+    """The model's file name: dat, two_tower, ease …; or a variant's: dat_without_amm …"""
+    variation: str = ""
+    """What is different from the model as configured, in a study that varies it."""
     seed: int = Field(ge=0)
     metrics: dict[str, float]
     """By name: `hit_rate@50`, `mrr` …"""
     seconds: float = Field(ge=0)
     """Of the fit."""
     peak_memory_mb: float = Field(ge=0)
-    """Of the process up to the end of the run."""
-    settings: dict[str, int | float] = Field(default_factory=dict)
-    """What was chosen on validation for this run, where it was tuned."""
+    """Of the process up to the end of the fit."""
+    settings: dict[str, Value] = Field(default_factory=dict)
+    """What was chosen on validation for this run, where it was tuned, or is varied."""
+    segments: dict[str, dict[str, int | float | None]] = Field(default_factory=dict)
+    """Minor categories, cold and warm queries and items: count, `hit_rate@k`, `mrr` of each."""
+
+    @property
+    def label(self) -> str:
+        """What the run's row is called in a table."""
+        return f"{self.model}, {self.variation}" if self.variation else self.model
+
+
+class PairedTest(Settings):
+    """One model against another on the same queries, each query's values averaged over seeds."""
+
+    model: str
+    """The label of the model in question."""
+    other: str
+    """The label of the other one."""
+    metric: str
+    difference: float
+    """Mean of the first less mean of the second."""
+    low: float
+    high: float
+    """The bootstrap's 95% interval of the difference."""
+    p_value: float = Field(gt=0, le=1)
+    """Two-sided; the draws are of queries, so it says nothing of other seeds."""
+    best_other: bool = False
+    """Whether no other model in the study has a better mean in this metric."""
+
+
+class Refusal(Settings):
+    """A model that could not be fitted or measured here."""
+
+    model: str
+    variation: str = ""
+    seed: int = Field(ge=0)
+    reason: str
+    """In the words of the message that it ended with."""
 
 
 class Results(Settings):
@@ -57,6 +96,10 @@ class Results(Settings):
     versions: dict[str, str]
     processor: str
     runs: tuple[Run, ...] = Field(min_length=1)
+    refusals: tuple[Refusal, ...] = ()
+    """What could not run, and why."""
+    tests: tuple[PairedTest, ...] = ()
+    """The model in question against every other, where the study tests that."""
 
 
 class Measurements(Settings):
@@ -112,73 +155,19 @@ def processor() -> str:
 
 
 def peak_memory_mb() -> float:
-    """Most memory that this process has held so far, in MB (10^6 bytes)."""
+    """Most memory that this process has held so far, in MB (10^6 bytes).
+
+    On Linux it is the kernel's count for this program alone: the portable one also holds what the
+    process that started it had at that moment.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     bytes_each = 1 if sys.platform == "darwin" else 1024
     return peak * bytes_each / 1e6
-
-
-def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean and sample standard deviation; None for the latter where there is one value only."""
-    return fmean(values), stdev(values) if len(values) > 1 else None
-
-
-def results_table(results: Results | Measurements, columns: Sequence[str] = ()) -> str:
-    """A Markdown table.
-
-    Args:
-        results: of models, one row per model with the mean over seeds, ± the standard deviation; or
-            measurements, one row per run.
-        columns: the metrics or columns to show; by default hit rates and MRR, or all columns.
-
-    Raises:
-        DataError: a run lacks a column.
-    """
-    if isinstance(results, Measurements):
-        return _measurements_table(results, columns)
-    runs = results.runs
-    shown = columns or [
-        name for name in runs[0].metrics if name.startswith("hit_rate@") or name == "mrr"
-    ]
-    rows = []
-    for model in dict.fromkeys(run.model for run in runs):
-        mine = [run for run in runs if run.model == model]
-        cells = [model]
-        for name in shown:
-            lacking = [run.seed for run in mine if name not in run.metrics]
-            if lacking:
-                raise DataError(f"results: {model}, seed {lacking[0]}: no metric {name!r}")
-            mean, deviation = mean_and_deviation([run.metrics[name] for run in mine])
-            cells.append(f"{mean:.4f}" + ("" if deviation is None else f" ± {deviation:.4f}"))
-        cells.append(str(len(mine)))
-        cells.append(f"{fmean(run.seconds for run in mine):.0f}")
-        cells.append(f"{max(run.peak_memory_mb for run in mine):,.0f}")
-        rows.append(cells)
-    return _markdown(["model", *shown, "seeds", "fit, s", "peak MB"], rows)
-
-
-def _measurements_table(results: Measurements, columns: Sequence[str]) -> str:
-    shown = list(columns or results.runs[0])
-    rows = []
-    for place, run in enumerate(results.runs):
-        lacking = [name for name in shown if name not in run]
-        if lacking:
-            raise DataError(f"results: run {place}: no column {lacking[0]!r}")
-        rows.append([_cell(run[name]) for name in shown])
-    return _markdown([name.replace("_", " ") for name in shown], rows)
-
-
-def _cell(value: str | int | float) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, int) or value >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:.3g}"
-
-
-def _markdown(headings: list[str], rows: list[list[str]]) -> str:
-    lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
 def _processor_name(cpuinfo: Path) -> str:

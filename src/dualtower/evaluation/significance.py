@@ -105,7 +105,45 @@ def paired_bootstrap(
             raise DataError(
                 f"{evaluation.model} has no metric {metric!r} per query; it has {known}"
             )
-    differences = first.per_query[metric] - second.per_query[metric]
+    return compare_values(
+        metric,
+        first.per_query[metric],
+        second.per_query[metric],
+        confidence=confidence,
+        resamples=resamples,
+        seed=seed,
+    )
+
+
+def compare_values(
+    metric: str,
+    first: npt.NDArray[np.float64],
+    second: npt.NDArray[np.float64],
+    *,
+    confidence: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two models by their values for the same queries, as `paired_bootstrap` does.
+
+    Args:
+        metric: what the values are, for the result.
+        first: one model's value of each query, `[queries]`; of several seeds, their mean.
+        second: the other's, in the same order.
+        confidence: of the interval, in (0, 1).
+        resamples: how many samples are drawn.
+        seed: of the draws.
+
+    Raises:
+        DataError: the values are not of equally many queries, or one is not finite.
+        ConfigError: `confidence` or `resamples` is out of range.
+    """
+    if first.shape != second.shape:
+        raise DataError(
+            f"{metric}: {len(first):,} values compared with {len(second):,}; a paired comparison "
+            "needs the same queries"
+        )
+    differences = first - second
     means = _resampled_means(differences, confidence, resamples, seed)
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     fewest = 1 + min(np.count_nonzero(means <= 0), np.count_nonzero(means >= 0))

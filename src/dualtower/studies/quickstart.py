@@ -17,10 +17,10 @@ from dualtower.evaluation.report import write_report
 from dualtower.evaluation.results import Run, peak_memory_mb, write_results
 from dualtower.models.base import Model
 from dualtower.retrieval.bundle import Bundle
-from dualtower.studies.compare import make_results
 from dualtower.studies.comparison import Standing, standing
 from dualtower.studies.grocery import find_tables, product_names, write_config
 from dualtower.studies.run import fit_model, load_or_prepare, training_record
+from dualtower.studies.study import make_results
 
 _FLOOR_SETTINGS: dict[str, dict[str, Any]] = {"item_knn": {"decay": 0.9}}
 """Best MRR on the validation days of a small grid."""

@@ -1,7 +1,7 @@
 """One run of a configuration: tables → dataset → fitted model → bundle."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,8 @@ def fit_model(
     parts: Split,
     fitted_on: str,
     *,
-    settings: dict[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    after_epoch: Callable[[float], None] | None = None,
 ) -> Model:
     """Fit the model `name` on a part of the dataset.
 
@@ -121,6 +122,7 @@ def fit_model(
         parts: the split dataset.
         fitted_on: one of `FITTED_ON`.
         settings: of a floor; its defaults apply without them.
+        after_epoch: of a trained model: is told the validation metric after each epoch.
 
     Raises:
         ConfigError: there is no such model.
@@ -139,6 +141,7 @@ def fit_model(
         validation=validation,
         training=training,
         evaluation=config.evaluation,
+        after_epoch=after_epoch,
     )
 
 

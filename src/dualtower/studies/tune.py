@@ -1,0 +1,176 @@
+"""`dualtower tune`: every model's search, the same number of trials and minutes for each."""
+
+import hashlib
+import importlib.util
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dualtower.config import RunConfig
+from dualtower.data.splits import split
+from dualtower.errors import ConfigError, DataError
+from dualtower.evaluation.plots import check_plots
+from dualtower.evaluation.results import DataSource, processor, versions
+from dualtower.files import replacing_file
+from dualtower.studies.orders import figure_settings
+from dualtower.studies.plots import tuning_plot, write_svg
+from dualtower.studies.run import load_or_prepare
+from dualtower.studies.spaces import space_of
+from dualtower.studies.study import Study, data_checksum, protocol
+from dualtower.studies.tuned import Best, Trial, Tuned, tuned_table, write_tuned
+from dualtower.studies.tuning import TuneOrder, best_of, read_trials, write_trial
+from dualtower.studies.worker import Task
+from dualtower.studies.workers import Job, run_jobs
+
+
+@dataclass(frozen=True)
+class TunePlan:
+    """What is to be tuned, and how long."""
+
+    study: Study
+    """Where the data is and the file goes; its seeds do not matter."""
+    models: tuple[str, ...]
+    """Models and variants by name."""
+    trials: int = 20
+    """The most of each model."""
+    minutes: float = 30.0
+    """The most of each model, all its trials together; its first trial is always finished."""
+    seed: int = 0
+    """Of the search."""
+    pruning: bool = True
+    """Stop a trial that is below the median of the others at the same share of its epochs."""
+    keep: tuple[str, ...] = ()
+    """Dimensions that stay as configured."""
+
+    @property
+    def command(self) -> str:
+        """The command that does it again."""
+        return self.study.command(
+            "tune",
+            f"--models {','.join(self.models)}",
+            f"--trials {self.trials}",
+            f"--minutes {self.minutes:g}",
+            f"--seed {self.seed}",
+            *([] if self.pruning else ["--pruning none"]),
+            *([f"--keep {','.join(self.keep)}"] if self.keep else []),
+        )
+
+
+def tune_models(plan: TunePlan, say: Callable[[str], None]) -> Tuned:
+    """Search every model's space on validation and write the best settings with all trials.
+
+    Every trial is kept in the study's folder when it is finished: the same command goes on after a
+    kill with the trial that was running, and with more trials or minutes it goes on too. The test
+    events are never looked at.
+
+    Raises:
+        ConfigError: no model or an unknown one, a setting that is not valid, or Optuna or
+            matplotlib is not installed.
+        DataError: a table is not as it should be, or the split leaves no validation events.
+    """
+    if not plan.models or plan.trials < 1 or plan.minutes <= 0 or plan.study.jobs < 1:
+        raise ConfigError("tune: names no model, trial, minute or job; it needs some of each")
+    for name in plan.models:
+        space_of(name, plan.keep)
+    if importlib.util.find_spec("optuna") is None:
+        raise ConfigError("tune: needs optuna: pip install 'dualtower[tune]'")
+    check_plots()
+    config = plan.study.config()
+    dataset = load_or_prepare(config, say)
+    if split(dataset, config.split).validation.event_count == 0:
+        raise DataError(
+            "tune: the split has no validation events, and the test is not to be looked at; "
+            "set split.validation_days or split.validation_share, or mark some in the split column"
+        )
+    folder = plan.study.folder / "trials" / _key(plan, config, dataset.source["files"])
+    waiting = [_order(plan, config, name) for name in dict.fromkeys(plan.models)]
+    while waiting:
+        waiting = _search(plan, waiting, folder, say)
+    tried = {name: tuple(read_trials(folder / name)) for name in plan.models}
+    found = {name: best_of(trials) for name, trials in tried.items()}
+    tuned = Tuned(
+        command=plan.command,
+        data=DataSource(name=plan.study.config_path.stem, sha256=data_checksum(dataset)),
+        protocol=protocol(config, "fitted on train, measured on validation"),
+        versions=versions(),
+        processor=processor(),
+        metric=config.training.validation_metric,
+        trials=plan.trials,
+        minutes=plan.minutes,
+        seed=plan.seed,
+        best={name: best for name, best in found.items() if best is not None},
+        tried=tried,
+    )
+    path = plan.study.results
+    write_tuned(path, tuned)
+    with replacing_file(path.with_suffix(".md")) as beside:
+        beside.write_text(f"{tuned_table(tuned)}\n", encoding="utf-8")
+    write_svg(path.with_suffix(".svg"), tuning_plot(tuned))
+    return tuned
+
+
+def _search(
+    plan: TunePlan, orders: list[TuneOrder], folder: Path, say: Callable[[str], None]
+) -> list[TuneOrder]:
+    """A process for each model; the orders whose process crashed, the trial at fault noted."""
+    crashed: list[TuneOrder] = []
+    of_model = {order.model: order for order in orders}
+
+    def done(job: Job, crash: str | None) -> None:
+        trials = read_trials(folder / job.label)
+        if crash is None:
+            say(f"{job.label}: {_in_words(trials)}")
+            return
+        say(f"{job.label}, trial {len(trials)}: {crash}")
+        failed = Trial(number=len(trials), state="failed", reason=crash)
+        write_trial(folder / job.label, failed)
+        crashed.append(of_model[job.label])
+
+    jobs = [
+        Job(name, f"tune-{name}", Task(tune=order, output=str((folder / name).resolve())))
+        for name, order in of_model.items()
+    ]
+    run_jobs(
+        jobs,
+        plan.study.folder,
+        at_once=plan.study.jobs,
+        title="Tuning",
+        unit="models",
+        done=done,
+    )
+    return crashed
+
+
+def _order(plan: TunePlan, config: RunConfig, name: str) -> TuneOrder:
+    return TuneOrder(
+        config=config,
+        model=name,
+        trials=plan.trials,
+        minutes=plan.minutes,
+        seed=plan.seed,
+        pruning=plan.pruning,
+        keep=plan.keep,
+    )
+
+
+def _key(plan: TunePlan, config: RunConfig, files: object) -> str:
+    """Of all that a trial depends on, but for its model: not of how many trials there are."""
+    facts = {
+        "files": files,
+        "config": figure_settings(config),
+        "seed": plan.seed,
+        "pruning": plan.pruning,
+        "keep": sorted(plan.keep),
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _in_words(trials: list[Trial]) -> str:
+    best: Best | None = best_of(trials)
+    if best is None:
+        return f"no trial of {len(trials)} was finished; the last: {trials[-1].reason}"
+    before = "failed" if best.as_configured is None else f"{best.as_configured:.4f}"
+    return (
+        f"{best.metric:.4f} (as configured {before}) in {best.trials} trials, {best.seconds:.0f} s"
+    )

@@ -1,0 +1,125 @@
+"""What tuning found: the file between `dualtower tune` and the studies that use its settings."""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from dualtower.config import Settings, validate
+from dualtower.errors import DataError
+from dualtower.evaluation.results import DataSource, Value
+from dualtower.files import write_json
+from dualtower.studies.variants import base_of
+
+
+class Trial(Settings):
+    """One choice of settings, tried on validation."""
+
+    number: int = Field(ge=0)
+    """From 0, the configuration as it stood."""
+    state: Literal["complete", "pruned", "out_of_time", "failed"]
+    """Pruned: stopped as worse than the others at the same share of their epochs. Out of time: the
+    model's minutes were over. Failed: refused, or its process crashed; `reason` says why."""
+    place: dict[str, float | str] = Field(default_factory=dict)
+    """Where in the model's space it was, by dimension."""
+    settings: dict[str, Value] = Field(default_factory=dict)
+    """The settings that this stands for."""
+    metric: float | None = None
+    """The watched metric on validation: after the last epoch, as the final fit will end."""
+    curve: tuple[float, ...] = ()
+    """The metric after each epoch of a trained model."""
+    seconds: float = Field(default=0.0, ge=0)
+    reason: str = ""
+
+
+class Best(Settings):
+    """The best settings of a model."""
+
+    settings: dict[str, Value]
+    metric: float
+    """The watched metric on validation."""
+    as_configured: float | None
+    """The metric of the configuration as it stood; None where that failed."""
+    trial: int
+    trials: int
+    """How many were tried, failed ones included."""
+    seconds: float
+    """Of all its trials."""
+
+
+class Tuned(Settings):
+    """What `results/tuned-NAME.json` holds."""
+
+    command: str
+    """The command that writes the file again."""
+    data: DataSource
+    protocol: str
+    versions: dict[str, str]
+    processor: str
+    metric: str
+    """What was watched on validation."""
+    trials: int
+    """The most trials of a model."""
+    minutes: float
+    """The most minutes of a model."""
+    seed: int
+    """Of the search."""
+    best: dict[str, Best]
+    """By model or variant; one whose every trial failed is not here."""
+    tried: dict[str, tuple[Trial, ...]]
+    """Every trial, by model or variant."""
+
+    def settings_of(self, name: str) -> dict[str, Value] | None:
+        """The settings for a model or variant; a variant without its own has its model's.
+
+        None where neither was tuned.
+        """
+        for found in (name, base_of(name)):
+            if found in self.best:
+                return dict(self.best[found].settings)
+        return None
+
+
+def write_tuned(path: Path, tuned: Tuned) -> None:
+    """Write the file."""
+    write_json(path, tuned.model_dump(mode="json"))
+
+
+def read_tuned(path: Path) -> Tuned:
+    """Read the file.
+
+    Raises:
+        DataError: no such file, or not JSON.
+        ConfigError: not of this form.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; `dualtower tune` writes it") from None
+    except ValueError as error:
+        raise DataError(f"{path}: not valid JSON: {error}") from None
+    return validate(Tuned, values, str(path))
+
+
+def tuned_table(tuned: Tuned) -> str:
+    """A Markdown table: of each model the metric before and after, and what was chosen."""
+    lines = [
+        f"| model | {tuned.metric} | as configured | trials | minutes | chosen |",
+        "| --- | ---: | ---: | ---: | ---: | --- |",
+    ]
+    for name, best in tuned.best.items():
+        before = "–" if best.as_configured is None else f"{best.as_configured:.4f}"
+        chosen = ", ".join(
+            f"{setting.partition('.')[2] or setting} {_shown(value)}"
+            for setting, value in best.settings.items()
+        )
+        lines.append(
+            f"| {name} | {best.metric:.4f} | {before} | {best.trials} | "
+            f"{best.seconds / 60:.1f} | {chosen or 'as configured'} |"
+        )
+    return "\n".join(lines)
+
+
+def _shown(value: Value) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,266 @@
+"""The search for a model's best settings on validation: trials one after another, each kept.
+
+Trial n is drawn by TPE from what trials 0 … n − 1 found, with a seed of n's own. So a search that
+goes on after a kill draws what it would have drawn without it.
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from dualtower.config import RunConfig, Settings
+from dualtower.data.dataset import Dataset, Split
+from dualtower.data.splits import split
+from dualtower.errors import DataError, DualtowerError
+from dualtower.evaluation.results import Value
+from dualtower.files import write_json
+from dualtower.fitting import validator
+from dualtower.models import SOLVED
+from dualtower.studies.run import fit_model, without_traces
+from dualtower.studies.spaces import Range, Space, settings_at, space_of, widened
+from dualtower.studies.tuned import Best, Trial
+from dualtower.studies.variants import base_of, configured
+
+if TYPE_CHECKING:
+    import optuna
+
+STARTUP_TRIALS = 4
+"""So many trials are drawn at random before TPE weighs what they found."""
+_SEED_STEP = 10_000
+_PARTS = 10
+"""A trial may be stopped early at each of so many even parts of its epochs …"""
+_FIRST_PART = 3
+"""… from this one on."""
+
+
+class TuneOrder(Settings):
+    """The search for one model, so that a process of its own can do it."""
+
+    config: RunConfig
+    """The run as configured; its dataset is prepared."""
+    model: str
+    """A model's or variant's name."""
+    trials: int = Field(ge=1)
+    minutes: float = Field(gt=0)
+    """Of all its trials together; the first one is always finished."""
+    seed: int = Field(ge=0)
+    pruning: bool
+    """Stop a trial that is below the median of the others at the same share of its epochs."""
+    keep: tuple[str, ...] = ()
+    """Dimensions that stay as configured."""
+
+
+class _StoppedError(Exception):
+    """A trial's training was stopped: `args[0]` is the trial's state."""
+
+
+def tune_model(order: TuneOrder, folder: Path) -> None:
+    """Do the trials that are not in `folder` yet, each written there when it is finished.
+
+    Raises:
+        DataError: the split leaves no validation events.
+    """
+    parts = split(Dataset.load(order.config.data.dataset), order.config.split)
+    if parts.validation.event_count == 0:
+        raise DataError(
+            "tune: the split has no validation events, and the test is not to be looked at; "
+            "set split.validation_days, split.validation_share or mark some in the split column"
+        )
+    search = _Search(order, parts)
+    done = read_trials(folder)
+    while search.goes_on(done):
+        trial = search.next_trial(done)
+        write_trial(folder, trial)
+        done.append(trial)
+
+
+def read_trials(folder: Path) -> list[Trial]:
+    """The finished trials of a model, in order."""
+    trials: list[Trial] = []
+    while (file := _trial_file(folder, len(trials))).is_file():
+        trials.append(Trial.model_validate_json(file.read_bytes()))
+    return trials
+
+
+def write_trial(folder: Path, trial: Trial) -> None:
+    """Keep a finished trial."""
+    write_json(_trial_file(folder, trial.number), trial.model_dump(mode="json"))
+
+
+def best_of(trials: Sequence[Trial]) -> Best | None:
+    """The best of the trials that were finished; None if none was."""
+    complete = [trial for trial in trials if trial.state == "complete" and trial.metric is not None]
+    if not complete:
+        return None
+    best = max(complete, key=lambda trial: (trial.metric or 0.0, -trial.number))
+    first = trials[0]
+    return Best(
+        settings=best.settings if best.number else {},
+        metric=best.metric or 0.0,
+        as_configured=first.metric if first.state == "complete" else None,
+        trial=best.number,
+        trials=len(trials),
+        seconds=round(sum(trial.seconds for trial in trials), 1),
+    )
+
+
+class _Search:
+    def __init__(self, order: TuneOrder, parts: Split) -> None:
+        self._order, self._parts = order, parts
+        self._solved = base_of(order.model) in SOLVED
+        self._config = without_traces(order.config)
+        self._space, self._start = widened(
+            space_of(order.model, order.keep), current_settings(order.config, order.model)
+        )
+
+    def goes_on(self, done: Sequence[Trial]) -> bool:
+        """Whether there is a trial left, and time for it."""
+        if not done:
+            return True
+        spent = sum(trial.seconds for trial in done)
+        return (
+            bool(self._space)
+            and len(done) < self._order.trials
+            and spent < 60 * self._order.minutes
+        )
+
+    def next_trial(self, done: Sequence[Trial]) -> Trial:
+        """Draw a place, unless it is the first, and try it."""
+        asked = None
+        place = self._start
+        if done:
+            asked = self._ask(done)
+            place = dict(asked.params)
+        settings = settings_at(self._space, place)
+        common: dict[str, Any] = {"number": len(done), "place": place, "settings": settings}
+        for trial in done:
+            if trial.settings == settings and trial.state != "out_of_time":
+                return trial.model_copy(update={**common, "seconds": 0.0})
+        left = 60 * self._order.minutes - sum(trial.seconds for trial in done)
+        start, curve = time.monotonic(), list[float]()
+        metric, state, reason = None, "complete", ""
+        try:
+            metric = self._measure(settings, curve, asked, start + left)
+        except _StoppedError as stopped:
+            state, metric = stopped.args[0], curve[-1]
+        except DualtowerError as error:
+            state, reason = "failed", str(error)
+        seconds = round(time.monotonic() - start, 3)
+        return Trial.model_validate(
+            {
+                **common,
+                "state": state,
+                "metric": metric,
+                "curve": tuple(curve),
+                "seconds": seconds,
+                "reason": reason,
+            }
+        )
+
+    def _measure(
+        self,
+        settings: dict[str, Value],
+        curve: list[float],
+        asked: "optuna.Trial | None",
+        deadline: float,
+    ) -> float:
+        order, parts = self._order, self._parts
+        name = base_of(order.model)
+        if self._solved:
+            model = fit_model(name, self._config, parts, "train", settings=settings)
+            watched = validator(parts.validation, self._config.training, self._config.evaluation)
+            return watched(model)
+        config = configured(self._config, order.model, settings, seed=self._config.training.seed)
+
+        def after_epoch(metric: float) -> None:
+            curve.append(metric)
+            if asked is None or len(curve) == config.training.epochs:
+                return
+            if order.pruning and _falls_behind(asked, curve, config.training.epochs):
+                raise _StoppedError("pruned")
+            if time.monotonic() > deadline:
+                raise _StoppedError("out_of_time")
+
+        fit_model(name, config, parts, "train", after_epoch=after_epoch)
+        return curve[-1]
+
+    def _ask(self, done: Sequence[Trial]) -> "optuna.Trial":
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        states = optuna.trial.TrialState
+        distributions = _distributions(self._space)
+        study = optuna.create_study(
+            direction="maximize",
+            sampler=optuna.samplers.TPESampler(
+                seed=self._order.seed * _SEED_STEP + len(done), n_startup_trials=STARTUP_TRIALS
+            ),
+            pruner=optuna.pruners.MedianPruner(
+                n_startup_trials=STARTUP_TRIALS, n_warmup_steps=_FIRST_PART
+            ),
+        )
+        for trial in done:
+            if trial.metric is None:
+                continue
+            complete = trial.state == "complete"
+            epochs = int(trial.settings.get("training.epochs") or len(trial.curve))  # type: ignore[arg-type]
+            study.add_trial(
+                optuna.trial.create_trial(
+                    state=states.COMPLETE if complete else states.PRUNED,
+                    value=trial.metric,
+                    params=trial.place,
+                    distributions=distributions,
+                    intermediate_values=_by_part(trial.curve, epochs),
+                )
+            )
+        return study.ask(distributions)
+
+
+def current_settings(config: RunConfig, name: str) -> dict[str, Any]:
+    """Every setting of a model or variant as configured, by the name it has in a space."""
+    base = base_of(name)
+    if base in SOLVED:
+        return SOLVED[base]().config.model_dump()
+    run = configured(config, name, {}, seed=config.training.seed)
+    return {
+        f"{part}.{field}": value
+        for part in ("model", "training")
+        for field, value in getattr(run, part).model_dump().items()
+    }
+
+
+def _distributions(space: Space) -> "dict[str, optuna.distributions.BaseDistribution]":
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+    return {
+        part: FloatDistribution(dimension.low, dimension.high, log=dimension.log)
+        if isinstance(dimension, Range)
+        else CategoricalDistribution(list(dimension.options))
+        for part, dimension in space.items()
+    }
+
+
+def _by_part(curve: Sequence[float], epochs: int) -> dict[int, float]:
+    """The metric at each tenth of a trial's epochs, so that long and short ones are comparable.
+
+    Compared by epochs, a long run would look worse than it is: its rate falls later.
+    """
+    parts: dict[int, float] = {}
+    for epoch, metric in enumerate(curve, start=1):
+        parts.setdefault(_PARTS * epoch // max(epochs, len(curve)), metric)
+    return parts
+
+
+def _falls_behind(asked: "optuna.Trial", curve: Sequence[float], epochs: int) -> bool:
+    part = _PARTS * len(curve) // epochs
+    if part == _PARTS * (len(curve) - 1) // epochs:
+        return False
+    asked.report(curve[-1], part)
+    return asked.should_prune()
+
+
+def _trial_file(folder: Path, number: int) -> Path:
+    return folder / f"{number:04}.json"

@@ -1,0 +1,256 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dualtower.data.dataset import Dataset
+from dualtower.data.splits import split
+from dualtower.errors import ConfigError, DataError
+from dualtower.evaluation.evaluate import evaluate
+from dualtower.studies import tuning
+from dualtower.studies.floors import floor
+from dualtower.studies.run import fit_model, load_or_prepare, without_traces
+from dualtower.studies.tune import TunePlan, tune_models
+from dualtower.studies.tuned import Trial, read_tuned, tuned_table
+from dualtower.studies.tuning import TuneOrder, best_of, read_trials, tune_model
+from dualtower.studies.variants import configured
+from dualtower.studies.worker import work
+from tests.studies.runs import kill_after, small_study, work_here
+
+FAST = ("loss", "epochs", "batch_size", "embedding_dim", "hidden_layers", "history")
+
+
+def silent(line: str) -> None:
+    """Nobody listens."""
+
+
+def plan_of(folder: Path, *models: str, **changes: Any) -> TunePlan:
+    options: dict[str, Any] = {"trials": 3, "minutes": 60.0, "keep": FAST, **changes}
+    return TunePlan(study=small_study(folder), models=models, **options)
+
+
+def without_seconds(trials: tuple[Trial, ...] | list[Trial]) -> list[Trial]:
+    return [trial.model_copy(update={"seconds": 0.0}) for trial in trials]
+
+
+def test_the_first_trial_is_the_configuration_and_the_best_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work_here(monkeypatch)
+    plan = plan_of(tmp_path, "two_tower", "item_knn", "popularity")
+    found = tune_models(plan, silent)
+    assert {name: len(trials) for name, trials in found.tried.items()} == {
+        "two_tower": 3,
+        "item_knn": 3,
+        "popularity": 1,
+    }
+    config = without_traces(plan.study.config())
+    parts = split(Dataset.load(config.data.dataset), config.split)
+    first = configured(config, "two_tower", {}, seed=0)
+    model = fit_model("two_tower", first, parts, "train")
+    expected = evaluate(model, parts.validation, config=config.evaluation).metrics["mrr"]
+    assert found.tried["two_tower"][0].metric == pytest.approx(expected)
+    for name, best in found.best.items():
+        metrics = [trial.metric or 0.0 for trial in found.tried[name]]
+        assert best.metric == max(metrics)
+        assert best.trial == metrics.index(best.metric)
+        assert best.as_configured == metrics[0]
+        assert best.settings == (found.tried[name][best.trial].settings if best.trial else {})
+    assert found.best["popularity"].settings == {}
+    tried = found.tried["item_knn"][1]
+    solved = fit_model("item_knn", config, parts, "train", settings=tried.settings)
+    expected = evaluate(solved, parts.validation, config=config.evaluation).metrics["mrr"]
+    assert tried.metric == pytest.approx(expected)
+    assert floor("item_knn", tried.settings).config.model_dump() == tried.settings
+    assert read_tuned(plan.study.results) == found
+    assert "item_knn" in plan.study.results.with_suffix(".md").read_text(encoding="utf-8")
+    assert "<svg" in plan.study.results.with_suffix(".svg").read_text(encoding="utf-8")
+    assert "measured on validation" in found.protocol
+
+
+def test_a_search_that_was_interrupted_draws_what_it_would_have_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work_here(monkeypatch)
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "parted").mkdir()
+    whole = tune_models(plan_of(tmp_path / "whole", "two_tower", trials=6), silent)
+    plan = plan_of(tmp_path / "parted", "two_tower", trials=6)
+    real, calls = tuning.fit_model, []
+
+    def third_time(*arguments: Any, **options: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(tuning, "fit_model", third_time)
+    with pytest.raises(KeyboardInterrupt):
+        tune_models(plan, silent)
+    assert not plan.study.results.exists()
+    found = tune_models(plan, silent)
+    assert len(calls) == 7  # the third was begun again
+    tried = without_seconds(found.tried["two_tower"])
+    assert tried == without_seconds(whole.tried["two_tower"])
+    assert len({json.dumps(trial.place) for trial in tried}) == 6
+
+
+def test_more_trials_go_on_from_those_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work_here(monkeypatch)
+    two = tune_models(plan_of(tmp_path, "ease", trials=2), silent)
+    five = tune_models(plan_of(tmp_path, "ease", trials=5), silent)
+    assert five.tried["ease"][:2] == two.tried["ease"]
+    assert len(five.tried["ease"]) == 5
+
+
+def test_a_killed_search_goes_on_with_the_model_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real kill of the command, while a model's process searches."""
+    plan = plan_of(tmp_path, "popularity", "item_knn")
+    study = plan.study
+    kill_after(
+        "popularity: ",
+        *("tune", study.config_path, "--models", "popularity,item_knn", "--trials", "3"),
+        *("--keep", ",".join(FAST), "--minutes", "60"),
+        *("--data", str(study.data), "--work", str(study.work), "--results", study.results),
+    )
+    assert not study.results.exists()
+    (kept,) = (study.folder / "trials").glob("*/popularity/0000.json")
+    before = kept.read_bytes()
+    work_here(monkeypatch)
+    found = tune_models(plan, silent)
+    assert kept.read_bytes() == before
+    assert len(found.tried["item_knn"]) == 3
+
+
+def order_of(folder: Path, model: str, **changes: Any) -> TuneOrder:
+    config = small_study(folder).config()
+    load_or_prepare(config, silent)
+    options = {"trials": 3, "minutes": 60.0, "seed": 0, "pruning": False, **changes}
+    return TuneOrder(config=config, model=model, keep=FAST, **options)
+
+
+def test_no_trial_is_begun_when_the_minutes_are_over(tmp_path: Path) -> None:
+    order = order_of(tmp_path, "item_knn", minutes=1e-9)
+    tune_model(order, tmp_path / "trials")
+    assert len(read_trials(tmp_path / "trials")) == 1
+
+
+def test_a_trial_is_stopped_when_the_minutes_are_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training tells of three epochs; the clock stands still but for the second trial."""
+    clock = {"now": 0.0}
+    monkeypatch.setattr(tuning.time, "monotonic", lambda: clock["now"])
+
+    def told(*arguments: Any, after_epoch: Any, **options: Any) -> None:
+        for metric in (0.1, 0.2, 0.3):
+            clock["now"] += 5
+            after_epoch(metric)
+
+    monkeypatch.setattr(tuning, "fit_model", told)
+    config = order_of(tmp_path, "two_tower").config
+    training = config.training.model_copy(update={"epochs": 3})
+    order = order_of(tmp_path, "two_tower", minutes=22 / 60).model_copy(
+        update={"config": config.model_copy(update={"training": training})}
+    )
+    tune_model(order, tmp_path / "trials")
+    first, second = read_trials(tmp_path / "trials")
+    assert (first.state, first.metric, first.seconds) == ("complete", 0.3, 15)
+    assert (second.state, second.metric, second.curve) == ("out_of_time", 0.2, (0.1, 0.2))
+    best = best_of([first, second])
+    assert best is not None
+    assert (best.trial, best.seconds) == (0, 25)
+
+
+def test_a_trial_that_falls_behind_is_pruned_at_the_same_share_of_its_epochs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    curves = iter([[0.1 * step for step in range(1, 11)]] * 5 + [[0.01] * 10])
+
+    def told(*arguments: Any, after_epoch: Any, **options: Any) -> None:
+        for metric in next(curves):
+            after_epoch(metric)
+
+    monkeypatch.setattr(tuning, "fit_model", told)
+    base = order_of(tmp_path, "two_tower", trials=6, pruning=True)
+    training = base.config.training.model_copy(update={"epochs": 10})
+    config = base.config.model_copy(update={"training": training})
+    tune_model(base.model_copy(update={"config": config}), tmp_path / "trials")
+    trials = read_trials(tmp_path / "trials")
+    assert [trial.state for trial in trials] == ["complete"] * 5 + ["pruned"]
+    assert len(trials[5].curve) == 3  # three tenths, the first part that counts
+
+
+def test_a_trial_that_is_refused_has_its_reason_and_others_follow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = tuning.fit_model, []
+
+    def second_refused(*arguments: Any, **options: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise DataError("the loss is nan")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(tuning, "fit_model", second_refused)
+    tune_model(order_of(tmp_path, "ease"), tmp_path / "trials")
+    trials = read_trials(tmp_path / "trials")
+    assert [trial.state for trial in trials] == ["complete", "failed", "complete"]
+    assert trials[1].reason == "the loss is nan"
+
+
+def test_a_trial_that_crashes_its_process_is_noted_and_others_follow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crashes = iter(["its process was ended by SIGKILL", None])
+
+    def crash_once(job: Any, *_: object) -> str | None:
+        crash = next(crashes)
+        if crash is None:
+            work(job.task)
+        return crash
+
+    monkeypatch.setattr("dualtower.studies.workers.run_job", crash_once)
+    said: list[str] = []
+    found = tune_models(plan_of(tmp_path, "ease"), said.append)
+    assert "ease, trial 0: its process was ended by SIGKILL" in said
+    assert [trial.state for trial in found.tried["ease"]] == ["failed", "complete", "complete"]
+    assert found.best["ease"].as_configured is None
+    assert "| – |" in tuned_table(found)
+
+
+def test_a_split_without_validation_is_refused(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, "popularity")
+    text = plan.study.config_path.read_text(encoding="utf-8")
+    by_time = f'{text}\n[split]\nby = "time"\ntest_days = 2\n'
+    plan.study.config_path.write_text(by_time, encoding="utf-8")
+    with pytest.raises(DataError, match="the split has no validation events"):
+        tune_models(plan, silent)
+
+
+@pytest.mark.parametrize("changes", [{"models": ()}, {"trials": 0}, {"minutes": 0.0}])
+def test_a_search_of_nothing_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    plan = TunePlan(**{**vars(plan_of(tmp_path, "ease")), **changes})
+    with pytest.raises(ConfigError, match="names no model, trial, minute or job"):
+        tune_models(plan, silent)
+
+
+def test_without_optuna_it_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"needs optuna: pip install 'dualtower\[tune\]'"):
+        tune_models(plan_of(tmp_path, "ease"), silent)
+
+
+def test_the_command_is_recorded(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, "dat", "ease", pruning=False, keep=("history",))
+    assert plan.command.endswith(
+        "small.toml --models dat,ease --trials 3 --minutes 60 --seed 0 --pruning none "
+        "--keep history --data FOLDER --results results/small.json"
+    )
