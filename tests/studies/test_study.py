@@ -9,7 +9,7 @@ from dualtower.data.dataset import Dataset
 from dualtower.data.splits import split
 from dualtower.errors import ConfigError, DataError
 from dualtower.evaluation.evaluate import evaluate
-from dualtower.studies import orders
+from dualtower.studies import floors, orders
 from dualtower.studies.run import fit_model, without_traces
 from dualtower.studies.study import Entry, Study, measure
 from dualtower.studies.tuned import Best, Tuned, write_tuned
@@ -57,6 +57,18 @@ def test_a_run_gives_what_fit_and_evaluate_give(tmp_path: Path, done: list[str])
     assert found.runs[0].label == "two_tower, slow"
     values = found.values["two_tower, slow"]["mrr"]
     assert values.tolist() == expected.per_query["mrr"].tolist()
+
+
+def test_a_solver_that_starts_at_random_runs_per_seed(
+    tmp_path: Path, done: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(floors._GRIDS, "wals", [{"factors": 4, "iterations": 2}])
+    found = measure(small_study(tmp_path), [Entry("wals")], silent)
+    assert [run.settings for run in found.runs] == [
+        {"factors": 4, "iterations": 2, "seed": 0},
+        {"factors": 4, "iterations": 2, "seed": 1},
+    ]
+    assert found.runs[0].metrics != found.runs[1].metrics
 
 
 def test_values_per_query_are_averaged_over_seeds(tmp_path: Path, done: list[str]) -> None:
@@ -156,6 +168,8 @@ def test_the_recorded_command_names_no_folder_of_this_machine(tmp_path: Path) ->
         "dualtower study table2 configs/small.toml --models dat,ease --data FOLDER "
         "--results results/small.json"
     )
+    elsewhere = Study(**{**vars(plan), "config_path": tmp_path / "small.toml"})
+    assert elsewhere.command("study table1").startswith("dualtower study table1 small.toml ")
 
 
 def tuned_file(path: Path, checksum: str | None) -> Path:

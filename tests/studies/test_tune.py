@@ -134,6 +134,18 @@ def order_of(folder: Path, model: str, **changes: Any) -> TuneOrder:
     return TuneOrder(config=config, model=model, keep=FAST, **options)
 
 
+def test_the_first_trials_change_a_third_of_the_dimensions(tmp_path: Path) -> None:
+    search = tuning._Search(order_of(tmp_path, "dat").model_copy(update={"keep": ()}), None)  # type: ignore[arg-type]
+    start = search._start
+    other = {part: f"{part} changed" for part in start}
+    found = [search._near_start(other, number) for number in (1, 2, 3)]
+    for place in found:
+        changed = [part for part in start if place[part] != start[part]]
+        assert len(changed) == -(-len(start) // 3)
+    assert found[0] != found[1] != found[2]
+    assert search._near_start(other, 1) == found[0]
+
+
 def test_no_trial_is_begun_when_the_minutes_are_over(tmp_path: Path) -> None:
     order = order_of(tmp_path, "item_knn", minutes=1e-9)
     tune_model(order, tmp_path / "trials")

@@ -19,7 +19,7 @@ from dualtower.evaluation.evaluate import Evaluation, evaluate
 from dualtower.evaluation.results import Refusal, Run, Value, peak_memory_mb
 from dualtower.files import replacing_file, write_json
 from dualtower.models import SOLVED
-from dualtower.studies.floors import tuned_settings
+from dualtower.studies.floors import has_seed, tuned_settings
 from dualtower.studies.run import fit_model, without_traces
 from dualtower.studies.variants import base_of, configured
 
@@ -148,7 +148,7 @@ def _measured(order: Order) -> tuple[Run, Evaluation]:
     if name in SOLVED:
         if order.settings is None:
             settings = tuned_settings(name, parts, config=config.evaluation)
-        if "seed" in type(SOLVED[name]().config).model_fields:
+        if has_seed(name):
             settings["seed"] = order.seed
     start = time.monotonic()
     fitted_on = "train+validation" if order.final else "train"

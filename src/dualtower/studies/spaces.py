@@ -91,7 +91,7 @@ TRAINED_SPACE: Space = {
     ),
     "embedding_dropout": one_of("model.embedding_dropout", 0.0, 0.1, 0.2, 0.3, 0.4),
     "history_dropout": one_of("model.history_dropout", 0.0, 0.1, 0.2),
-    "id_dropout": one_of("model.id_dropout", 0.01, 0.05, 0.1),
+    "id_dropout": one_of("model.id_dropout", 0.01, 0.05, 0.1, 0.2),
     "weight_decay": one_of("training.weight_decay", 0.0, 0.01, 0.1),
     "linear_path": one_of("model.linear_path", True, False),
     "hidden_layers": Choice(

@@ -69,9 +69,9 @@ class Study:
             options: of the command alone, each with its value.
         """
         parts = [
-            f"dualtower {name} {self.config_path.as_posix()}",
+            f"dualtower {name} {_shown(self.config_path)}",
             *options,
-            *([f"--tuned {self.tuned.as_posix()}"] if self.tuned is not None else []),
+            *([f"--tuned {_shown(self.tuned)}"] if self.tuned is not None else []),
             *(["--data FOLDER"] if self.data is not None else []),
             f"--results results/{self.results.name}",
         ]
@@ -204,6 +204,14 @@ def measure(study: Study, entries: Sequence[Entry], say: Callable[[str], None]) 
     return _gathered(orders, keys, failed, crashed, finished, config, dataset)
 
 
+def _shown(path: Path) -> str:
+    """A path as a command shows it: of one elsewhere on this machine only the name."""
+    if path.is_absolute():
+        here = path.is_relative_to(Path.cwd())
+        path = path.relative_to(Path.cwd()) if here else Path(path.name)
+    return path.as_posix()
+
+
 def _order(config: RunConfig, entry: Entry, seed: int, tuned: Tuned | None, final: bool) -> Order:
     chosen = tuned.settings_of(entry.model) if tuned is not None else None
     settings = None
@@ -278,8 +286,10 @@ def make_results(
 def protocol(config: RunConfig, fitted: str) -> str:
     """Split, corpus and what is left out, in a sentence; `fitted` says what was fitted on what."""
     seen = "left out of" if config.evaluation.exclude_seen else "kept in"
+    held = config.split.validation_share
+    share = f", {held:g} of the training events for validation" if held is not None else ""
     return (
-        f"{_PROTOCOLS[config.split.by]}; {fitted}; full ranking of the corpus, ties count "
+        f"{_PROTOCOLS[config.split.by]}{share}; {fitted}; full ranking of the corpus, ties count "
         f"as half, items of the history {seen} it"
     )
 

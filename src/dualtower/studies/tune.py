@@ -19,7 +19,13 @@ from dualtower.studies.run import load_or_prepare
 from dualtower.studies.spaces import space_of
 from dualtower.studies.study import Study, data_checksum, protocol
 from dualtower.studies.tuned import Best, Trial, Tuned, tuned_table, write_tuned
-from dualtower.studies.tuning import TuneOrder, best_of, read_trials, write_trial
+from dualtower.studies.tuning import (
+    TuneOrder,
+    best_of,
+    read_trials,
+    trial_count,
+    write_trial,
+)
 from dualtower.studies.worker import Task
 from dualtower.studies.workers import Job, run_jobs
 
@@ -115,10 +121,12 @@ def _search(
 ) -> list[TuneOrder]:
     """A process for each model; the orders whose process crashed, the trial at fault noted."""
     crashed: list[TuneOrder] = []
+    ended: set[str] = set()
     of_model = {order.model: order for order in orders}
 
     def done(job: Job, crash: str | None) -> None:
         trials = read_trials(folder / job.label)
+        ended.add(job.label)
         if crash is None:
             say(f"{job.label}: {_in_words(trials)}")
             return
@@ -126,6 +134,12 @@ def _search(
         failed = Trial(number=len(trials), state="failed", reason=crash)
         write_trial(folder / job.label, failed)
         crashed.append(of_model[job.label])
+
+    def steps_done() -> int:
+        """Trials; of a model whose search has ended, all that it could have had."""
+        return sum(
+            plan.trials if name in ended else trial_count(folder / name) for name in of_model
+        )
 
     jobs = [
         Job(name, f"tune-{name}", Task(tune=order, output=str((folder / name).resolve())))
@@ -136,8 +150,9 @@ def _search(
         plan.study.folder,
         at_once=plan.study.jobs,
         title="Tuning",
-        unit="models",
+        unit="trials",
         done=done,
+        steps=(plan.trials * len(jobs), steps_done),
     )
     return crashed
 

@@ -4,11 +4,13 @@ Trial n is drawn by TPE from what trials 0 … n − 1 found, with a seed of n's
 goes on after a kill draws what it would have drawn without it.
 """
 
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from pydantic import Field
 
 from dualtower.config import RunConfig, Settings
@@ -28,7 +30,10 @@ if TYPE_CHECKING:
     import optuna
 
 STARTUP_TRIALS = 4
-"""So many trials are drawn at random before TPE weighs what they found."""
+"""So many trials, the configuration's included, come before TPE weighs what they found."""
+_CHANGED_SHARE = 1 / 3
+"""The share of the dimensions that each of them changes at random: with so few trials, places where
+all differ from a configuration that is good already would be worse nearly always."""
 _SEED_STEP = 10_000
 _PARTS = 10
 """A trial may be stopped early at each of so many even parts of its epochs …"""
@@ -79,10 +84,16 @@ def tune_model(order: TuneOrder, folder: Path) -> None:
 
 def read_trials(folder: Path) -> list[Trial]:
     """The finished trials of a model, in order."""
-    trials: list[Trial] = []
-    while (file := _trial_file(folder, len(trials))).is_file():
-        trials.append(Trial.model_validate_json(file.read_bytes()))
-    return trials
+    files = (_trial_file(folder, number) for number in range(trial_count(folder)))
+    return [Trial.model_validate_json(file.read_bytes()) for file in files]
+
+
+def trial_count(folder: Path) -> int:
+    """How many trials of a model are finished."""
+    number = 0
+    while _trial_file(folder, number).is_file():
+        number += 1
+    return number
 
 
 def write_trial(folder: Path, trial: Trial) -> None:
@@ -134,6 +145,8 @@ class _Search:
         if done:
             asked = self._ask(done)
             place = dict(asked.params)
+            if len(done) < STARTUP_TRIALS:
+                place = self._near_start(place, len(done))
         settings = settings_at(self._space, place)
         common: dict[str, Any] = {"number": len(done), "place": place, "settings": settings}
         for trial in done:
@@ -159,6 +172,12 @@ class _Search:
                 "reason": reason,
             }
         )
+
+    def _near_start(self, place: dict[str, Any], number: int) -> dict[str, Any]:
+        random = np.random.default_rng((self._order.seed, number))
+        size = math.ceil(_CHANGED_SHARE * len(place))
+        changed = set(random.permutation(list(place))[:size].tolist())
+        return {part: place[part] if part in changed else self._start[part] for part in place}
 
     def _measure(
         self,

@@ -6,6 +6,7 @@ from typing import Any
 from dualtower.config import ModelConfig, RunConfig, TrainingConfig, validate
 from dualtower.errors import ConfigError
 from dualtower.models import MODELS, SOLVED
+from dualtower.studies.floors import has_seed
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "dat_with_cal": ("dat", {"model.lambda_ca": 1.0}),
@@ -33,7 +34,7 @@ def base_of(name: str) -> str:
 def takes_seed(name: str) -> bool:
     """Whether another seed can give another result: a floor with a closed form has none."""
     base = base_of(name)
-    return base not in SOLVED or "seed" in type(SOLVED[base]().config).model_fields
+    return base not in SOLVED or has_seed(base)
 
 
 def fixed_settings(name: str) -> frozenset[str]:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -22,6 +22,9 @@ _THREAD_SETTINGS = (
     "OPENBLAS_NUM_THREADS",
     "POLARS_MAX_THREADS",
 )
+
+_LOOK_SECONDS = 1.0
+"""How often the progress bar looks for steps that are done."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ def run_jobs(
     title: str,
     unit: str,
     done: Callable[[Job, str | None], None],
+    steps: tuple[int, Callable[[], int]] | None = None,
 ) -> None:
     """Do every job in a process of its own.
 
@@ -83,18 +87,27 @@ def run_jobs(
         folder: for the tasks' files and logs (`logs/`).
         at_once: how many processes run at a time; with more than one, each has one thread.
         title: of the progress bar.
-        unit: what a job is, in the plural.
+        unit: what a step of it is, in the plural.
         done: is told of each job that ended, in this thread: None, or why it crashed.
+        steps: how many steps there are, and what counts those that are done; a step is a job
+            without it.
     """
-    started = _Started()
-    with progress_bar(title, len(jobs), unit) as bar, ThreadPoolExecutor(at_once) as pool:
+    started, ended = _Started(), 0
+    total, count = steps or (len(jobs), lambda: ended)
+    with progress_bar(title, total, unit) as bar, ThreadPoolExecutor(at_once) as pool:
         threads = 1 if at_once > 1 else None
         waiting = {pool.submit(run_job, job, folder, threads, started): job for job in jobs}
+        shown = 0
         try:
-            for finished in as_completed(waiting):
-                job = waiting[finished]
-                done(job, finished.result())
-                bar.advance(note=job.label)
+            while waiting:
+                finished, _ = wait(waiting, timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    job = waiting.pop(future)
+                    ended += 1
+                    done(job, future.result())
+                now = count()
+                bar.advance(now - shown)
+                shown = now
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             started.stop()
