@@ -71,6 +71,22 @@ def test_dimensions_are_named_for_models_that_exist_or_are_not_read() -> None:
     assert {part for parts in NOT_READ.values() for part in parts} <= dimensions
 
 
+@pytest.mark.parametrize("name", sorted(TRAINED))
+def test_temperature_is_tuned_where_scores_are_cosines(name: str, tmp_path: Path) -> None:
+    config = configured(small_study(tmp_path).config(), name, {}, seed=0)
+    assert ("temperature" in space_of(name)) == config.model.normalise
+
+
+def test_every_served_vector_has_the_length_of_the_others() -> None:
+    assert "factors" not in space_of("wals")
+    assert not any(
+        setting == "model.output_dim"
+        for name in TRAINED
+        for dimension in space_of(name).values()
+        for setting in dimension.settings()
+    )
+
+
 def test_dimensions_can_stay_as_configured() -> None:
     kept = space_of("dat", keep=("history", "loss"))
     assert set(space_of("dat")) - set(kept) == {"history", "loss"}

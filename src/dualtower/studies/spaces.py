@@ -113,8 +113,8 @@ TRAINED_SPACE: Space = {
 }
 """Of every trained model."""
 
-_INNER_PRODUCTS = Range("training.temperature", 0.05, 3.0)
-"""Temperatures of models whose scores are no cosines."""
+_MEAN_LENGTHS = (1, 3, 8, 20, 50)
+"""Lengths of a history that counts by its mean, in which older events displace newer ones."""
 
 OWN_SPACE: dict[str, Space] = {
     "dat": {
@@ -140,12 +140,18 @@ OWN_SPACE: dict[str, Space] = {
         "label_attention": one_of("model.label_attention_power", 0.0, 2.0, "hard"),
     },
     "sasrec": {
-        "temperature": _INNER_PRODUCTS,
         "attention_blocks": one_of("model.attention_blocks", 1, 2, 3),
         "attention_dropout": one_of("model.attention_dropout", 0.0, 0.1, 0.2, 0.4),
     },
-    "youtube_dnn": {"temperature": _INNER_PRODUCTS},
-    "fm": {"temperature": _INNER_PRODUCTS},
+    "youtube_dnn": {"history_length": one_of("model.history_length", *_MEAN_LENGTHS)},
+    "fm": {
+        "history": Choice(
+            {
+                "none, query id": {"model.history": False, "model.query_id": True},
+                **{str(length): _history(length) for length in _MEAN_LENGTHS},
+            }
+        ),
+    },
     "popularity": {},
     "item_knn": {
         "neighbours": one_of("neighbours", 50, 100, 200, 400, 800),
@@ -154,7 +160,6 @@ OWN_SPACE: dict[str, Space] = {
     },
     "ease": {"regularization": Range("regularization", 10.0, 3000.0)},
     "wals": {
-        "factors": one_of("factors", 16, 32, 64, 128),
         "regularization": Range("regularization", 0.1, 300.0),
         "alpha": Range("alpha", 1.0, 100.0),
         "iterations": one_of("iterations", 5, 15),
@@ -164,10 +169,10 @@ OWN_SPACE: dict[str, Space] = {
 solved one has."""
 
 NOT_READ: dict[str, tuple[str, ...]] = {
-    "fm": ("history_pools", "linear_path", "hidden_layers", "embedding_dim"),
-    "youtube_dnn": ("history_pools",),
+    "fm": ("temperature", "history_pools", "linear_path", "hidden_layers", "embedding_dim"),
+    "youtube_dnn": ("temperature", "history_pools"),
     "mind": ("history_pools",),
-    "sasrec": ("history_pools", "linear_path", "hidden_layers", "embedding_dim"),
+    "sasrec": ("temperature", "history_pools", "linear_path", "hidden_layers", "embedding_dim"),
 }
 """Dimensions of `TRAINED_SPACE` that a model does not have."""
 
