@@ -111,7 +111,7 @@ class ModelConfig(Settings):
     """How many blocks of self-attention follow each other (`attention`)."""
     attention_heads: int = Field(default=1, ge=1, le=64)
     """Heads of each block; a divisor of the item embedding's length (`attention`)."""
-    attention_dropout: float = Field(default=0.2, ge=0, lt=1)
+    attention_dropout: float = Field(default=0.1, ge=0, lt=1)
     """Dropout on the attention weights and on what each block adds (`attention`)."""
     query_tower: bool = True
     """An MLP from the query's inputs to p_u; without it p_u is their sum."""
