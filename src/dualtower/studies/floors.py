@@ -72,6 +72,11 @@ def floor(name: str, settings: Mapping[str, Any]) -> SolvedModel:
     return SOLVED[name](**settings)
 
 
+def has_seed(name: str) -> bool:
+    """Whether the floor `name` starts from random values, as a solver that alternates does."""
+    return "seed" in type(floor(name, {}).config).model_fields
+
+
 def _same_solution(first: SolvedModel, second: SolvedModel) -> bool:
     """Whether the two differ at most in what only scoring reads."""
     ours, theirs = (model.config.model_dump(exclude={"decay"}) for model in (first, second))
