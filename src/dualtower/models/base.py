@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel
 
+from dualtower.config import validate
 from dualtower.data.columns import FeatureSpace, QueryBatch
 from dualtower.data.dataset import Log
 
@@ -52,6 +53,20 @@ class Model(ABC):
 
 class SolvedModel(Model):
     """A model with a closed-form or library solve instead of iterations."""
+
+    settings: ClassVar[type[BaseModel]]
+    """What its `config` is."""
+
+    def __init__(self, **settings: Any) -> None:
+        """Make an unfitted model.
+
+        Args:
+            **settings: fields of the model's settings; those left out have their defaults.
+
+        Raises:
+            ConfigError: a setting is unknown or out of range.
+        """
+        self.config = validate(self.settings, settings, self.name)
 
     @abstractmethod
     def solve(self, log: Log) -> None:

@@ -22,6 +22,7 @@ class DAT(TrainedModel):
     """
 
     name: ClassVar[str] = "dat"
+    augments: ClassVar[bool] = True
 
     def _make_network(
         self, space: FeatureSpace, item_features: dict[str, FeatureColumn]

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from pydantic import Field
 from scipy.linalg import lapack
 
-from dualtower.config import Settings, validate
+from dualtower.config import Settings
 from dualtower.data.columns import FeatureSpace, QueryBatch
 from dualtower.data.dataset import Log
 from dualtower.errors import ConfigError, DataError, NotFittedError
@@ -32,20 +32,10 @@ class EASE(SolvedModel):
     """
 
     name = "ease"
+    settings = EASEConfig
     config: EASEConfig
-
-    def __init__(self, **settings: Any) -> None:
-        """Make an unfitted model.
-
-        Args:
-            **settings: fields of `EASEConfig`.
-
-        Raises:
-            ConfigError: a setting is unknown or out of range.
-        """
-        self.config = validate(EASEConfig, settings, self.name)
-        self._items: npt.NDArray[np.int32] | None = None
-        self._weights: npt.NDArray[np.float32] | None = None
+    _items: npt.NDArray[np.int32] | None = None
+    _weights: npt.NDArray[np.float32] | None = None
 
     @property
     def fitted(self) -> bool:

@@ -88,7 +88,7 @@ class FeatureEncoder(nn.Module):
 
 
 def hide_rows(rows: Tensor, share: float) -> Tensor:
-    """Replace a random share of rows by the unknown, row 0."""
+    """Replace a random share of rows by the unknown, row 0; of a mask, by False."""
     if share == 0:
         return rows
     return rows * (torch.rand(rows.shape, device=rows.device) >= share)

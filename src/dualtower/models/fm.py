@@ -44,11 +44,6 @@ class FM(TrainedModel):
                 "model: fm reads the history as a bag of items; set "
                 'history_form = "mean" or history = false, or name = "two_tower"'
             )
-        if config.augmented != "none" or config.lambda_ca:
-            raise ConfigError(
-                "model: fm has no augmented vectors and no category alignment; set "
-                'augmented = "none" and lambda_ca = 0, or name = "dat"'
-            )
 
 
 class FactorizationNetwork(Network):

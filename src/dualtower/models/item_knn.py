@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from scipy import sparse
 
-from dualtower.config import Settings, validate
+from dualtower.config import Settings
 from dualtower.data.columns import FeatureSpace, QueryBatch
 from dualtower.data.dataset import Log
 from dualtower.errors import NotFittedError
@@ -39,19 +39,9 @@ class ItemKNN(SolvedModel):
     """
 
     name = "item_knn"
+    settings = ItemKNNConfig
     config: ItemKNNConfig
-
-    def __init__(self, **settings: Any) -> None:
-        """Make an unfitted model.
-
-        Args:
-            **settings: fields of `ItemKNNConfig`.
-
-        Raises:
-            ConfigError: a setting is unknown or out of range.
-        """
-        self.config = validate(ItemKNNConfig, settings, self.name)
-        self._similarity: sparse.csr_array | None = None
+    _similarity: sparse.csr_array | None = None
 
     @property
     def fitted(self) -> bool:

@@ -30,8 +30,3 @@ class MIND(TrainedModel):
                 "model: mind turns each interest into a vector by the query tower; "
                 "set query_tower = true"
             )
-        if self.config.augmented != "none" or self.config.lambda_ca:
-            raise ConfigError(
-                "model: mind has no augmented vectors and no category alignment; set "
-                'augmented = "none" and lambda_ca = 0, or name = "dat"'
-            )

@@ -235,8 +235,9 @@ class Network(nn.Module):
             parts.append(self.drop(context))
         events = None
         if self.history is not None or self.capsules is not None:
-            events = functional.embedding(windows.events, inputs)
-            events = events * self._shown(windows.present)[..., None]
+            share = self.config.history_dropout if self.training else 0.0
+            shown = hide_rows(windows.present, share)
+            events = functional.embedding(windows.events, inputs) * shown[..., None]
         if self.history is not None:
             parts.append(self.history(events, windows.window, windows.known))
         augmented = None
@@ -318,15 +319,6 @@ class Network(nn.Module):
             earlier.index_add_(0, window, self.cached_vectors[rows])
         count = self._to(windows.earlier.lengths())
         return Past(queries, windows.window, windows.known, events, earlier, count)
-
-    def _shown(self, present: Tensor) -> Tensor:
-        """In training, without a random share of the events: each is missed as a whole."""
-        share = self.config.history_dropout if self.training else 0.0
-        return (
-            present
-            if share == 0
-            else present & (torch.rand_like(present, dtype=torch.float) >= share)
-        )
 
     @property
     def _hides(self) -> bool:

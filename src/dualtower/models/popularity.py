@@ -5,7 +5,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from dualtower.config import Settings, validate
+from dualtower.config import Settings
 from dualtower.data.columns import FeatureSpace, QueryBatch
 from dualtower.data.dataset import Log
 from dualtower.errors import NotFittedError
@@ -20,15 +20,8 @@ class Popularity(SolvedModel):
     """Scores an item by the number of its training events, the same for every query."""
 
     name = "popularity"
-
-    def __init__(self, **settings: Any) -> None:
-        """Make an unfitted model.
-
-        Raises:
-            ConfigError: any setting is given; there is none.
-        """
-        self.config = validate(PopularityConfig, settings, self.name)
-        self._counts: npt.NDArray[np.float32] | None = None
+    settings = PopularityConfig
+    _counts: npt.NDArray[np.float32] | None = None
 
     @property
     def fitted(self) -> bool:

@@ -22,8 +22,3 @@ class SASRec(TrainedModel):
                 "model: sasrec is self-attention over the history; set history = true and "
                 'history_form = "attention", or name = "two_tower"'
             )
-        if self.config.augmented != "none" or self.config.lambda_ca:
-            raise ConfigError(
-                "model: sasrec has no augmented vectors and no category alignment; set "
-                'augmented = "none" and lambda_ca = 0, or name = "dat"'
-            )

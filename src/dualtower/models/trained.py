@@ -1,6 +1,6 @@
 """What all models share that learn by steps: a network, its vectors, saving and loading."""
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,8 @@ class TrainedModel(VectorModel):
     (`_make_network`). See `ModelConfig` for every setting.
     """
 
+    augments: ClassVar[bool] = False
+    """Whether the model has augmented vectors and category alignment: DAT alone."""
     config: ModelConfig
     record: TrainingRecord | None = None
     """How training went; None before the fit and after loading."""
@@ -46,6 +48,11 @@ class TrainedModel(VectorModel):
         if self.config.name != self.name:
             raise ConfigError(f"model: name is {self.config.name!r}, the model is {self.name!r}")
         self._check()
+        if not self.augments and (self.config.augmented != "none" or self.config.lambda_ca):
+            raise ConfigError(
+                f"model: {self.name} has no augmented vectors and no category alignment; "
+                'set augmented = "none" and lambda_ca = 0; use name = "dat" to have them'
+            )
 
     @property
     def fitted(self) -> bool:

@@ -2,7 +2,6 @@
 
 from typing import ClassVar
 
-from dualtower.errors import ConfigError
 from dualtower.models.trained import TrainedModel
 
 
@@ -14,10 +13,3 @@ class TwoTower(TrainedModel):
     """
 
     name: ClassVar[str] = "two_tower"
-
-    def _check(self) -> None:
-        if self.config.augmented != "none" or self.config.lambda_ca:
-            raise ConfigError(
-                "model: two_tower has no augmented vectors and no category alignment; "
-                'use name = "dat", or augmented = "none" and lambda_ca = 0'
-            )

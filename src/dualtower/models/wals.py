@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from scipy import sparse
 
-from dualtower.config import Settings, validate
+from dualtower.config import Settings
 from dualtower.data.columns import FeatureSpace, QueryBatch, Ragged
 from dualtower.data.dataset import Log
 from dualtower.errors import ConfigError, NotFittedError
@@ -50,20 +50,10 @@ class WALS(SolvedModel, VectorModel):
     """
 
     name = "wals"
+    settings = WALSConfig
     config: WALSConfig
-
-    def __init__(self, **settings: Any) -> None:
-        """Make an unfitted model.
-
-        Args:
-            **settings: fields of `WALSConfig`.
-
-        Raises:
-            ConfigError: a setting is unknown or out of range.
-        """
-        self.config = validate(WALSConfig, settings, self.name)
-        self._items: npt.NDArray[np.float32] | None = None
-        self._gram: npt.NDArray[np.float64] | None = None
+    _items: npt.NDArray[np.float32] | None = None
+    _gram: npt.NDArray[np.float64] | None = None
 
     @property
     def fitted(self) -> bool:

@@ -28,8 +28,3 @@ class YouTubeDNN(TrainedModel):
                 'model: youtube_dnn has no item tower; set item_vectors = "table", its own, or '
                 '"embedding", the one that the history reads'
             )
-        if config.augmented != "none" or config.lambda_ca:
-            raise ConfigError(
-                "model: youtube_dnn has no augmented vectors and no category alignment; set "
-                'augmented = "none" and lambda_ca = 0, or name = "dat"'
-            )
