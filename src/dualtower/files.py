@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dualtower.errors import BundleError, ConfigError
+from dualtower.errors import BundleError, ConfigError, DataError
 
 MANIFEST = "manifest.json"
 _GUARD = f"{MANIFEST}.sha256"
@@ -140,10 +140,34 @@ def read_folder(path: str | Path, read: Callable[[Path], T]) -> T:
     raise BundleError(f"{folder}: was replaced {_READS} times while it was read; read it again")
 
 
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file, beside and renamed into place."""
+    with replacing_file(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
 def write_json(path: str | Path, value: Any) -> None:
     """Write `value` as indented JSON, beside and renamed into place."""
-    with replacing_file(path) as beside:
-        beside.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: str | Path, missing: str) -> Any:
+    """What a JSON file holds.
+
+    Args:
+        path: the file.
+        missing: what to say where there is none.
+
+    Raises:
+        DataError: no such file, or not JSON.
+    """
+    file = Path(path)
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{file}: {missing}") from None
+    except ValueError as error:
+        raise DataError(f"{file}: not valid JSON: {error}") from None
 
 
 def sha256(path: str | Path) -> str:

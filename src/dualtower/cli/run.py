@@ -26,14 +26,13 @@ def init(
     """Look at your tables and write a commented configuration that runs as it is."""
     from dualtower.data.config_text import config_text
     from dualtower.data.discover import discover
-    from dualtower.files import replacing_file
+    from dualtower.files import write_text
 
     if output.exists() and not overwrite:
         fail(f"{output} exists; name another file with --output, or replace it with --overwrite")
     guess = discover(tables)
     text = config_text(guess, output)
-    with replacing_file(output) as beside:
-        beside.write_text(text, encoding="utf-8")
+    write_text(output, text)
     if as_json:
         print_json({"config": str(output), "notes": guess.notes})
         return

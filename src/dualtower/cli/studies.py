@@ -9,6 +9,8 @@ from dualtower.cli.app import app
 from dualtower.cli.common import AsJson, fail, note, print_json
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from dualtower.studies.study import Study
 
 study = typer.Typer(no_args_is_help=True, help="Comparisons whose figures the docs quote.")
@@ -89,11 +91,7 @@ def tune(
         keep=_names(keep),
     )
     found = tune_models(plan, note)
-    if as_json:
-        print_json(found.model_dump(mode="json"))
-        return
-    typer.echo(tuned_table(found))
-    _say_written(path)
+    _show(found, as_json, tuned_table(found), path)
 
 
 @study.command(epilog="Example: dualtower study table1 run.toml")
@@ -111,11 +109,7 @@ def table1(
 
     path = _output("table1", config, results)
     found = module.table1(Study(config_path=config, results=path, data=data, work=work), note)
-    if as_json:
-        print_json(found.model_dump(mode="json"))
-        return
-    typer.echo(results_table(found))
-    _say_written(path, plot=False)
+    _show(found, as_json, results_table(found), path, plot=False)
 
 
 @study.command(epilog="Example: dualtower study table2 run.toml --seeds 0,1,2 --jobs 2")
@@ -136,11 +130,7 @@ def table2(
 
     plan = _study("table2", config, seeds, not validation, data, results, work, tuned, jobs)
     found = module.table2(plan, _names(models), note)
-    if as_json:
-        print_json(found.model_dump(mode="json"))
-        return
-    typer.echo(module.markdown(found))
-    _say_written(plan.results)
+    _show(found, as_json, module.markdown(found), plan.results)
 
 
 @study.command(epilog="Example: dualtower study figure2 run.toml --dims 8,16,32,64,128")
@@ -167,11 +157,7 @@ def figure2(
 
     plan = _study("figure2", config, seeds, not validation, data, results, work, tuned, jobs)
     found = module.figure2(plan, _numbers("--dims", dims), note, forms=_names(forms))
-    if as_json:
-        print_json(found.model_dump(mode="json"))
-        return
-    typer.echo(results_table(found))
-    _say_written(plan.results)
+    _show(found, as_json, results_table(found), plan.results)
 
 
 @study.command(epilog="Example: dualtower study factors run.toml --factors history,temperature")
@@ -199,11 +185,7 @@ def factors(
 
     plan = _study("factors", config, seeds, final, data, results, work, tuned, jobs)
     found = module.factors(plan, note, model=model, names=_names(names))
-    if as_json:
-        print_json(found.model_dump(mode="json"))
-        return
-    typer.echo(module.markdown(found, model))
-    _say_written(plan.results)
+    _show(found, as_json, module.markdown(found, model), plan.results)
 
 
 @study.command(epilog="Example: dualtower study leak --data ml-1m --results results/leak.json")
@@ -279,6 +261,11 @@ def _numbers(option: str, text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in numbers)
 
 
-def _say_written(path: Path, *, plot: bool = True) -> None:
+def _show(found: "BaseModel", as_json: bool, table: str, path: Path, *, plot: bool = True) -> None:
+    """What was found, as JSON or as a table with where it was written."""
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+        return
+    typer.echo(table)
     beside = [path.with_suffix(".md").name, *([path.with_suffix(".svg").name] if plot else [])]
     typer.echo(f"Wrote {path}, {' and '.join(beside)}")

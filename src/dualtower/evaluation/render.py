@@ -17,7 +17,7 @@ from pathlib import Path
 from dualtower.errors import DataError, DualtowerError
 from dualtower.evaluation.results import Measurements, Results, read_results
 from dualtower.evaluation.tables import paired_tests_table, results_table, segments_table
-from dualtower.files import replacing_file
+from dualtower.files import write_text
 
 _MARKED = re.compile(
     r"(?P<opening><!-- results:(?P<name>[\w.-]+)(?P<columns>(?: [\w@.]+)*) -->\n)"
@@ -86,8 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for page in pages(options.pages):
             text = rendered(page, options.results)
             if text != page.read_text(encoding="utf-8"):
-                with replacing_file(page) as beside:
-                    beside.write_text(text, encoding="utf-8")
+                write_text(page, text)
                 print(f"{page}: tables rewritten")
     except DualtowerError as error:
         print(error, file=sys.stderr)

@@ -24,7 +24,7 @@ from dualtower.evaluation.plots import (
 )
 from dualtower.evaluation.report_style import STYLE
 from dualtower.evaluation.significance import bootstrap_interval, paired_bootstrap
-from dualtower.files import replacing_file, write_json
+from dualtower.files import write_json, write_text
 
 MOST_CATEGORIES = 12
 """How many categories the plot shows; the table in the JSON has them all."""
@@ -112,8 +112,7 @@ def write_report(
         f"ranked among all {first.corpus_size:,} items; ties count as half."
     )
     write_json(page.with_suffix(".json"), content)
-    with replacing_file(page) as beside:
-        beside.write_text(_page(title, subtitle, sections), encoding="utf-8")
+    write_text(page, _page(title, subtitle, sections))
 
 
 def _comparison(evaluations: Mapping[str, Evaluation], main: str) -> dict[str, dict[str, Any]]:

@@ -1,6 +1,5 @@
 """Results files: every figure that the docs quote, with the command that measured it."""
 
-import json
 import os
 import platform
 import resource
@@ -10,8 +9,7 @@ from pathlib import Path
 from pydantic import Field
 
 from dualtower.config import Settings, validate
-from dualtower.errors import DataError
-from dualtower.files import write_json
+from dualtower.files import read_json, write_json
 from dualtower.versions import package_versions
 
 _PACKAGES = ("dualtower", "torch", "numpy", "polars", "scipy", "faiss-cpu")
@@ -131,16 +129,10 @@ def read_results(path: str | Path) -> Results | Measurements:
         DataError: no such file, or not JSON.
         ConfigError: of neither form.
     """
-    file = Path(path)
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{file}: no such results file") from None
-    except ValueError as error:
-        raise DataError(f"{file}: not valid JSON: {error}") from None
+    values = read_json(path, "no such results file")
     if isinstance(values, dict) and "data" in values:
-        return validate(Results, values, str(file))
-    return validate(Measurements, values, str(file))
+        return validate(Results, values, str(path))
+    return validate(Measurements, values, str(path))
 
 
 def versions() -> dict[str, str]:

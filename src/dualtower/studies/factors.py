@@ -7,8 +7,8 @@ from dualtower.errors import ConfigError, DataError
 from dualtower.evaluation.plots import check_plots
 from dualtower.evaluation.results import Results, Run, Value, write_results
 from dualtower.evaluation.tables import by_label, mean_and_deviation, refusals_list, value_of
-from dualtower.files import replacing_file
-from dualtower.studies.plots import differences_plot, write_svg
+from dualtower.files import write_text
+from dualtower.studies.plots import differences_plot
 from dualtower.studies.study import Entry, Study, measure
 
 Options = Mapping[str, Mapping[str, Value]]
@@ -170,9 +170,8 @@ def factors(
     write_results(study.results, results)
     metrics = shown_metrics(results)
     rows, noise = differences(results, model, metrics), noise_of(results, metrics)
-    with replacing_file(study.results.with_suffix(".md")) as beside:
-        beside.write_text(markdown(results, model), encoding="utf-8")
-    write_svg(study.results.with_suffix(".svg"), differences_plot(rows, noise, metrics))
+    write_text(study.results.with_suffix(".md"), markdown(results, model))
+    write_text(study.results.with_suffix(".svg"), differences_plot(rows, noise, metrics))
     return results
 
 

@@ -6,8 +6,8 @@ from dualtower.errors import ConfigError
 from dualtower.evaluation.plots import check_plots
 from dualtower.evaluation.results import Results, Run, write_results
 from dualtower.evaluation.tables import refusals_list, results_table
-from dualtower.files import replacing_file
-from dualtower.studies.plots import curves_plot, write_svg
+from dualtower.files import write_text
+from dualtower.studies.plots import curves_plot
 from dualtower.studies.study import Entry, Study, measure
 
 FORMS = ("leave_out", "learned")
@@ -69,8 +69,7 @@ def figure2(
     write_results(study.results, results)
     metrics = [largest_hit_rate(results.runs[0]), "mrr"]
     text = [results_table(results), *([refusals_list(results)] if results.refusals else [])]
-    with replacing_file(study.results.with_suffix(".md")) as beside:
-        beside.write_text("\n\n".join(text) + "\n", encoding="utf-8")
+    write_text(study.results.with_suffix(".md"), "\n\n".join(text) + "\n")
     curves: dict[str, dict[int, list[Run]]] = {}
     for run in results.runs:
         if run.variation:
@@ -78,7 +77,7 @@ def figure2(
             curves.setdefault(f"dat, {form}", {}).setdefault(int(dim), []).append(run)
     level = [run for run in results.runs if run.model == LEVEL]
     plot = curves_plot(curves, level, LEVEL, metrics, "length of the augmented vectors")
-    write_svg(study.results.with_suffix(".svg"), plot)
+    write_text(study.results.with_suffix(".svg"), plot)
     return results
 
 

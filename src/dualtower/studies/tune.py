@@ -12,9 +12,9 @@ from dualtower.data.splits import split
 from dualtower.errors import ConfigError, DataError
 from dualtower.evaluation.plots import check_plots
 from dualtower.evaluation.results import DataSource, processor, versions
-from dualtower.files import replacing_file
+from dualtower.files import write_text
 from dualtower.studies.orders import figure_settings
-from dualtower.studies.plots import tuning_plot, write_svg
+from dualtower.studies.plots import tuning_plot
 from dualtower.studies.run import load_or_prepare
 from dualtower.studies.spaces import space_of
 from dualtower.studies.study import Study, data_checksum, protocol
@@ -110,9 +110,8 @@ def tune_models(plan: TunePlan, say: Callable[[str], None]) -> Tuned:
     )
     path = plan.study.results
     write_tuned(path, tuned)
-    with replacing_file(path.with_suffix(".md")) as beside:
-        beside.write_text(f"{tuned_table(tuned)}\n", encoding="utf-8")
-    write_svg(path.with_suffix(".svg"), tuning_plot(tuned))
+    write_text(path.with_suffix(".md"), f"{tuned_table(tuned)}\n")
+    write_text(path.with_suffix(".svg"), tuning_plot(tuned))
     return tuned
 
 

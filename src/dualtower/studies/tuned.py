@@ -1,15 +1,13 @@
 """What tuning found: the file between `dualtower tune` and the studies that use its settings."""
 
-import json
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from dualtower.config import Settings, validate
-from dualtower.errors import DataError
 from dualtower.evaluation.results import DataSource, Value
-from dualtower.files import write_json
+from dualtower.files import read_json, write_json
 from dualtower.studies.variants import base_of
 
 
@@ -93,12 +91,7 @@ def read_tuned(path: Path) -> Tuned:
         DataError: no such file, or not JSON.
         ConfigError: not of this form.
     """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; `dualtower tune` writes it") from None
-    except ValueError as error:
-        raise DataError(f"{path}: not valid JSON: {error}") from None
+    values = read_json(path, "no such file; `dualtower tune` writes it")
     return validate(Tuned, values, str(path))
 
 

@@ -15,7 +15,7 @@ from dualtower.data.config_text import config_text
 from dualtower.data.discover import Guess
 from dualtower.data.tables import reading
 from dualtower.errors import ConfigError, DataError
-from dualtower.files import replacing_file
+from dualtower.files import replacing_file, write_text
 from dualtower.schema import Feature, Schema
 
 TABLES = ("interactions", "items", "queries")
@@ -126,8 +126,7 @@ def finish(
     )
     guess = Guess(config, {**reasons, **_PROTOCOL}, tuple(context))
     path = folder / CONFIG
-    with replacing_file(path) as beside:
-        beside.write_text(config_text(guess, path, written_by=command), encoding="utf-8")
+    write_text(path, config_text(guess, path, written_by=command))
     return Imported(path, dict(rows), dict(categories), tuple(guess.notes))
 
 
