@@ -1,0 +1,1 @@
+"""Online experiments: who sees which arm, what came of it, and what may be concluded from it."""
