@@ -23,3 +23,7 @@ class NotFittedError(DualtowerError):
 
 class CollapseWarning(UserWarning):
     """The model's representations have collapsed: its scores no longer tell items apart."""
+
+
+class StoreError(DualtowerError):
+    """The store of live events cannot be opened, read or written; nothing was acknowledged."""

@@ -141,6 +141,16 @@ class FeatureSpace:
 
 
 @dataclass(frozen=True)
+class EarlierSum:
+    """What queries did before the events that a batch names, added up."""
+
+    vectors: npt.NDArray[np.float32]
+    """Sum of p_v over those events, `[queries, dim]`."""
+    counts: npt.NDArray[np.int64]
+    """Their number, `[queries]`."""
+
+
+@dataclass(frozen=True)
 class QueryBatch:
     """Queries as a model sees them: nothing else of the dataset is needed to encode them."""
 
@@ -152,6 +162,9 @@ class QueryBatch:
     """The query's features by name, each with `len(rows)` rows."""
     context: dict[str, FeatureColumn]
     """The context of the request by name, each with `len(rows)` rows."""
+    earlier: EarlierSum | None = None
+    """What stands before `history`, for a model that reads a sum of it
+    (`VectorModel.reads_latest`); None where `history` is whole."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -163,4 +176,9 @@ class QueryBatch:
             history=self.history.take(rows),
             features={name: column.take(rows) for name, column in self.features.items()},
             context={name: column.take(rows) for name, column in self.context.items()},
+            earlier=(
+                None
+                if self.earlier is None
+                else EarlierSum(self.earlier.vectors[rows], self.earlier.counts[rows])
+            ),
         )

@@ -80,6 +80,30 @@ class VectorModel(Model):
     """Whether the last number of an item vector is a bias, and that of a query vector 1. Items are
     alike or not whatever their biases."""
 
+    @property
+    def reads_latest(self) -> int | None:
+        """How many of a query's latest events are enough, beside the sum of p_v of the others.
+
+        None where all are needed. A `QueryBatch` may then hold so many events or more, and the
+        rest in `earlier`; its vector is that of the whole history.
+        """
+        return None
+
+    def encode_new_item(
+        self, row: int, query_sum: npt.NDArray[np.floating], count: int
+    ) -> npt.NDArray[np.float32] | None:
+        """The vector of an item that training never saw, from its first events.
+
+        Args:
+            row: its row in the item vocabulary; 0 where it has none.
+            query_sum: sum of p_u over its events, each from before the event, `[dim]`.
+            count: their number, at least 1.
+
+        Returns:
+            p_v `[dim]`; None where the model has nothing that tells new items apart.
+        """
+        return None
+
     @abstractmethod
     def encode_queries(self, batch: QueryBatch) -> npt.NDArray[np.float32]:
         """Query vectors, `[queries, dim]`, or `[queries, interests, dim]` (the best counts)."""

@@ -8,7 +8,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dualtower.config import ModelConfig
-from dualtower.data.columns import FeatureColumn, FeatureSpace, FeatureSpec, QueryBatch, Ragged
+from dualtower.data.columns import (
+    EarlierSum,
+    FeatureColumn,
+    FeatureSpace,
+    FeatureSpec,
+    QueryBatch,
+    Ragged,
+)
 from dualtower.errors import ConfigError
 from dualtower.models.attention import AttentionEncoder
 from dualtower.models.augmented import Augmented, Past
@@ -52,6 +59,8 @@ class QueryWindows:
     """By name, one row per window."""
     context: dict[str, FeatureColumn]
     """By name, one row per target."""
+    before: EarlierSum | None = None
+    """The query's events before those of `earlier`, added up; None without any."""
 
 
 class Network(nn.Module):
@@ -281,6 +290,28 @@ class Network(nn.Module):
         self.train(was_training)
         return encoded.vectors
 
+    @torch.no_grad()
+    def encode_new_item(self, row: int, query_sum: Tensor, count: int) -> Tensor:
+        """p_v of an item that training never saw, with the mean of its events' p_u as a_v.
+
+        That mean is what the mimic loss (Eq. 2) pulls an a_v towards, so it stands for a learned
+        a_v as well as for the closed form.
+
+        Args:
+            row: its row, whose cached embedding is used; 0 is the unknown.
+            query_sum: sum of p_u over its events, `[output_dim]`.
+            count: their number.
+        """
+        assert self.augmented is not None
+        assert self.item_tower is not None
+        augmented = self.augmented.project(query_sum[None] / count)
+        was_training = self.training
+        self.eval()
+        inputs = torch.cat([self.cached_inputs[row : row + 1], augmented], dim=1)
+        vector: Tensor = self.item_tower(inputs)[0]
+        self.train(was_training)
+        return vector
+
     def _windows_of(self, batch: QueryBatch) -> QueryWindows:
         """The batch as windows of the latest events, with one target each behind the last."""
         history = batch.history
@@ -306,6 +337,7 @@ class Network(nn.Module):
             known=to(latest),
             query_features=batch.features,
             context=batch.context,
+            before=batch.earlier,
         )
 
     def _past(self, windows: QueryWindows, queries: Tensor, vectors: Tensor) -> Past:
@@ -318,6 +350,9 @@ class Network(nn.Module):
             window = self._to(windows.earlier.row_of_value())
             earlier.index_add_(0, window, self.cached_vectors[rows])
         count = self._to(windows.earlier.lengths())
+        if windows.before is not None:
+            earlier += self._to(windows.before.vectors)
+            count = count + self._to(windows.before.counts)
         return Past(queries, windows.window, windows.known, events, earlier, count)
 
     @property

@@ -97,6 +97,26 @@ class TrainedModel(VectorModel):
         vectors: npt.NDArray[np.float32] = self._fitted_network().cached_vectors.cpu().numpy()
         return vectors
 
+    @property
+    def reads_latest(self) -> int | None:
+        """The history's length: older events count in a_u's sum alone."""
+        return self.config.history_length
+
+    def encode_new_item(
+        self, row: int, query_sum: npt.NDArray[np.floating], count: int
+    ) -> npt.NDArray[np.float32] | None:
+        """p_v with the mean of its events' p_u as a_v; None where the item tower reads no a_v.
+
+        Raises:
+            NotFittedError: the model was not trained.
+        """
+        network = self._fitted_network()
+        if network.augmented is None or not self.config.augmented_item:
+            return None
+        total = torch.as_tensor(query_sum, dtype=torch.float32, device=network.device)
+        vector: npt.NDArray[np.float32] = network.encode_new_item(row, total, count).cpu().numpy()
+        return vector
+
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Weights, tables, sums and the cached item vectors, by name.
 

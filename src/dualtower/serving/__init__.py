@@ -1,0 +1,1 @@
+"""Serving: candidates over HTTP, one query at a time."""
