@@ -188,6 +188,44 @@ def factors(
     _show(found, as_json, module.markdown(found, model), plan.results)
 
 
+@study.command(epilog="Example: dualtower study live run.toml --period-share 0.2 --jobs 2")
+def live(
+    config: ConfigFile,
+    period_share: Annotated[
+        float | None,
+        typer.Option(
+            help="Replay the last share of each query's events, instead of the split's test.",
+            show_default=False,
+        ),
+    ] = None,
+    held_share: Annotated[
+        float, typer.Option(help="Share of the queries that training never sees.")
+    ] = 0.1,
+    counts: Annotated[
+        str, typer.Option(help="Events after which those are measured, by commas.")
+    ] = "0,1,2,3,5,10",
+    trained_at: Annotated[
+        int, typer.Option(help="The count at which training with the events is the measure.")
+    ] = 5,
+    seeds: Seeds = "0",
+    tuned: TunedFile = None,
+    data: Data = None,
+    results: OutputFile = None,
+    work: Work = None,
+    jobs: Jobs = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Replay events one by one with live and frozen vectors; goes on after a kill."""
+    from dualtower.studies import live as module
+
+    study = _study("live", config, seeds, True, data, results, work, tuned, jobs)
+    plan = module.LivePlan(
+        study, period_share, held_share, _numbers("--counts", counts), trained_at
+    )
+    found = module.live(plan, note)
+    _show(found, as_json, module.markdown(found, plan), study.results)
+
+
 @study.command(epilog="Example: dualtower study leak --data ml-1m --results results/leak.json")
 def leak(
     data: Annotated[

@@ -48,6 +48,8 @@ def curves_plot(
     level_label: str,
     metrics: Sequence[str],
     x_label: str,
+    *,
+    logarithmic: bool = True,
 ) -> str:
     """One panel a metric: curves over a number, with their spread, above the level to beat.
 
@@ -57,6 +59,7 @@ def curves_plot(
         level_label: what that model is called.
         metrics: the panels.
         x_label: what the number is.
+        logarithmic: whether twice the number is always the same step.
     """
 
     def draw(figure: Any) -> None:
@@ -80,7 +83,8 @@ def curves_plot(
                     mean - (deviation or 0.0), mean + (deviation or 0.0), color=_GREY, alpha=0.15
                 )
             places = sorted({place for runs in curves.values() for place in runs})
-            axes.set_xscale("log", base=2)
+            if logarithmic:
+                axes.set_xscale("log", base=2)
             axes.set_xticks(places, [str(place) for place in places])
             axes.minorticks_off()
             axes.set_xlabel(x_label)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dualtower.config import Settings
+from dualtower.studies.live_order import LiveOrder, execute_live
 from dualtower.studies.orders import Order, execute
 from dualtower.studies.tuning import TuneOrder, tune_model
 
@@ -20,6 +21,7 @@ class Task(Settings):
 
     run: Order | None = None
     tune: TuneOrder | None = None
+    live: LiveOrder | None = None
     output: str
     """File of a run's outcome, or folder of a model's trials."""
 
@@ -30,6 +32,8 @@ def work(task: Task) -> None:
         execute(task.run, Path(task.output))
     if task.tune is not None:
         tune_model(task.tune, Path(task.output))
+    if task.live is not None:
+        execute_live(task.live, Path(task.output))
 
 
 def main(arguments: Sequence[str]) -> None:

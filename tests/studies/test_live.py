@@ -1,0 +1,76 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dualtower.errors import ConfigError
+from dualtower.evaluation.results import read_results
+from dualtower.evaluation.tables import by_label
+from dualtower.studies.live import LivePlan, live, share_reached
+from dualtower.studies.live_order import LIVE_STATE_DIFFERENCE
+from tests.studies.runs import small_study, work_here
+
+
+def plan_of(folder: Path, **settings: Any) -> LivePlan:
+    chosen: dict[str, Any] = {
+        "period_share": 0.4,
+        "held_share": 0.3,
+        "counts": (0, 1, 2),
+        "trained_at": 2,
+        **settings,
+    }
+    return LivePlan(small_study(folder, seeds=(0,)), **chosen)
+
+
+def silent(line: str) -> None:
+    """Nobody listens."""
+
+
+def test_from_end_to_end_and_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = work_here(monkeypatch)
+    plan = plan_of(tmp_path)
+    found = live(plan, silent)
+    assert read_results(plan.study.results) == found
+    rows = by_label(found)
+    for label in (
+        "dat, live",
+        "dat, frozen vectors",
+        "dat, frozen",
+        "two_tower, live",
+        "dat, after 0",
+        "dat, unknown row, after 2",
+        "dat, trained with them, after 2",
+        "two_tower, after 2",
+        "item_knn, after 2",
+    ):
+        assert label in rows, (label, found.refusals)
+    # Eight events each: ceil(.4 · 8) = 4 of every query, all new, are replayed.
+    for variation in ("live", "frozen vectors", "frozen"):
+        metrics = rows[f"dat, {variation}"][0].metrics
+        assert (metrics["targets"], metrics["queries"]) == (240, 60)
+    assert rows["dat, live"][0].metrics[LIVE_STATE_DIFFERENCE] < 1e-5
+    # Nothing known of a query is the unknown row's answer.
+    assert rows["dat, after 0"][0].metrics["queries"] == 18
+    reached = share_reached(found, plan, "mrr")
+    assert reached is not None
+    assert f"mrr {reached:.1%}" in plan.study.results.with_suffix(".md").read_text(encoding="utf-8")
+    assert "<svg" in plan.study.results.with_suffix(".svg").read_text(encoding="utf-8")
+    assert {test.other for test in found.tests} >= {"dat, frozen", "item_knn, after 2"}
+    fits = len(done)
+    again = live(plan, silent)
+    assert len(done) == fits + len(found.refusals)
+    assert again.runs == found.runs
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"held_share": 1.0}, "between 0 and 1"),
+        ({"period_share": 0.0}, "between 0 and 1"),
+        ({"counts": ()}, "after no events"),
+        ({"trained_at": 5}, "whole numbers from 0, 5"),
+    ],
+)
+def test_wrong_settings(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        plan_of(tmp_path, **settings)
