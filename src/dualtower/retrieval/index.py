@@ -107,6 +107,25 @@ class Index:
         best = best_of_pairs(query_of_pair, positions, scores, len(queries), k)
         return best.scores, best.positions
 
+    def search_one(
+        self, query: npt.NDArray[np.float32], k: int
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        """As `search`, for one trusted query in the fewest steps.
+
+        Args:
+            query: `[dim]` float32, finite.
+            k: items, at least 1.
+
+        Returns:
+            Scores and positions of the items found, at most k, best first, `[found]`.
+        """
+        positions = self._fetch(query[None], min(k, len(self)))[0]
+        if positions[-1] < 0:
+            positions = positions[positions >= 0]
+        scores = np.einsum("pd,d->p", self.vectors[positions], query)
+        order = np.lexsort((positions, -scores))[:k]
+        return scores[order], positions[order]
+
     def _fetch(self, queries: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.int64]:
         # Faiss keeps its thread count per calling thread, so it is set where it is used.
         faiss.omp_set_num_threads(self.threads)

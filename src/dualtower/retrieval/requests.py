@@ -126,7 +126,7 @@ class RequestEncoder:
 
     def positions(self, items: Ragged) -> Ragged:
         """Item rows as positions in the corpus; items outside it are left out."""
-        found = self._position_of_row[items.values]
+        found = self.position_of_row[items.values]
         row = items.row_of_value()[found >= 0]
         offsets = np.concatenate([[0], np.bincount(row, minlength=len(items)).cumsum()])
         return Ragged(found[found >= 0], offsets.astype(np.int64))
@@ -143,7 +143,8 @@ class RequestEncoder:
         return np.flatnonzero(np.isin(self.item_categories[self.corpus], rows))
 
     @cached_property
-    def _position_of_row(self) -> npt.NDArray[np.int32]:
+    def position_of_row(self) -> npt.NDArray[np.int32]:
+        """The place of each item row in the corpus, -1 outside it, `[items]`."""
         position = np.full(self.space.item_count, -1, dtype=np.int32)
         position[self.corpus] = np.arange(len(self.corpus), dtype=np.int32)
         return position

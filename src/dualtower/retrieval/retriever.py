@@ -13,11 +13,11 @@ from dualtower.retrieval.exact import (
 from dualtower.retrieval.index import Index
 from dualtower.retrieval.interests import search_pairs
 
-_SPARE = 8
+SPARE = 8
 """Items fetched beyond what is needed, to see whether a tie is cut off."""
-_MOST_EXCLUDED_FETCHED = 1_024
+MOST_EXCLUDED_FETCHED = 1_024
 """A query that excludes more fetches no more: seldom are all of them among its nearest."""
-_SCAN_SHARE = 4
+SCAN_SHARE = 4
 """One in so many items and fewer are scanned rather than searched for and filtered."""
 
 
@@ -67,12 +67,12 @@ class Retriever:
             allowed = np.unique(np.asarray(allowed, dtype=np.int64))
             _check_range(allowed, size, "allowed")
         share = 1.0 if allowed is None else len(allowed) / size
-        if share * _SCAN_SHARE <= 1:
+        if share * SCAN_SHARE <= 1:
             return self.index.scan.top(queries, n, exclude=exclude, allowed=allowed)
 
-        wanted = n + np.minimum(exclude.lengths(), _MOST_EXCLUDED_FETCHED)
-        fetch = np.ceil(wanted / share).astype(np.int64) + _SPARE
-        scanned = fetch * _SCAN_SHARE >= size
+        wanted = n + np.minimum(exclude.lengths(), MOST_EXCLUDED_FETCHED)
+        fetch = np.ceil(wanted / share).astype(np.int64) + SPARE
+        scanned = fetch * SCAN_SHARE >= size
         result = Candidates.empty(len(queries), n)
         # Queries that fetch about as much are searched together, so that one with a long past
         # does not make the others fetch as much as it needs.

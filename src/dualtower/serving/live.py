@@ -124,6 +124,10 @@ class LiveState:
                 with self._lock:
                     self._apply(event)
 
+    def knows(self, query_id: Id) -> bool:
+        """Whether the query has live events."""
+        return bool(self._queries) and _key(self._query_row(query_id), query_id) in self._queries
+
     def batch_of(self, query_id: Id) -> QueryBatch:
         """The query as the model sees it now, one row; its context is unknown.
 

@@ -1,0 +1,266 @@
+"""One bundle, answering one query at a time in the fewest steps."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from dualtower.data.columns import QueryBatch, Ragged
+from dualtower.errors import ConfigError, DataError
+from dualtower.retrieval.bundle import Bundle
+from dualtower.serving.categories import Categories
+from dualtower.serving.event import Id
+from dualtower.serving.ids import RowOfId, ids_of_rows
+from dualtower.serving.live import LiveState
+from dualtower.serving.new_items import NewItems
+from dualtower.serving.search import OneSearch
+from dualtower.serving.tower import QueryTower, Vector
+
+Answer = tuple[npt.NDArray[Any], npt.NDArray[np.float32]]
+"""Item ids and their scores, best first."""
+
+
+class Engine:
+    """Answers from one loaded bundle; equal to `Bundle.recommend` for one query.
+
+    Not for several threads at once. The bundle's index searches with one thread from here on: one
+    query has no work for more.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        """Prepare all that a request needs; takes about a second for a million ids."""
+        self.bundle = bundle
+        encoder = bundle.encoder
+        bundle.index.threads = 1
+        self.tower = QueryTower.of(bundle.model)
+        self._row_of_query = RowOfId(encoder.query_vocabulary)
+        self._row_of_item = RowOfId(encoder.item_vocabulary)
+        self._position_of_row = encoder.position_of_row
+        self._ids = ids_of_rows(encoder.item_vocabulary, encoder.corpus)
+        self._categories = Categories(encoder)
+        self._search = OneSearch(bundle.retriever)
+        unknown = encoder.batch_of_rows(np.zeros(1, dtype=np.int64))
+        self._unknown_context = unknown.context
+        self._has_features = bool(encoder.query_features)
+        self._context = None if self.tower is None else self.tower.context(unknown.context)
+
+    def recommend(
+        self,
+        query_id: Id | None = None,
+        n: int = 100,
+        *,
+        exclude_seen: bool = True,
+        exclude: Sequence[Id] = (),
+        category: Id | Sequence[Id] | None = None,
+        quota: Mapping[Id, int] | None = None,
+        history: Sequence[Id] | None = None,
+        features: Mapping[str, Any] | None = None,
+        context: Mapping[str, Any] | None = None,
+        live: LiveState | None = None,
+    ) -> Answer:
+        """Exactly the n best items that the query has not seen, or all where fewer are left.
+
+        Args:
+            query_id: whom to recommend to; an unknown one, or None, is a new query.
+            n: how many items, from 1.
+            exclude_seen: leave out the items of the query's history.
+            exclude: items left out besides; unknown ones are ignored.
+            category: only items of this category, or of any in a list.
+            quota: how many items of each category instead of `n`; together they come by score.
+            history: item ids, oldest first, instead of the stored events and those of `live`.
+            features: the query's features by name, instead of the stored ones.
+            context: the context's features by name.
+            live: events since the bundle was built.
+
+        Returns:
+            Item ids and scores, best first; equal scores in order of the items' rows.
+
+        Raises:
+            ConfigError: n or a quota below 1; a category and a quota.
+            DataError: an unknown category, or a feature of the wrong type or name.
+        """
+        if n < 1:
+            raise ConfigError(f"n: {n} items asked for; it should be 1 or more")
+        seen, vector = self._query(query_id, history, features, context, live)
+        left_out = self._left_out(seen if exclude_seen else seen[:0], exclude)
+        if quota is None:
+            allowed = None if category is None else self._categories.allowed(category)
+            new = None if live is None or allowed is not None else live.new_items()
+            if new is not None and len(new):
+                return self._with_new(vector, n, left_out, exclude, new)
+            positions, scores = self._search.best(vector, n, self._inside(left_out), allowed)
+        elif category is not None:
+            raise ConfigError("category and quota: give one of them; a quota names its categories")
+        else:
+            positions, scores = self._by_quota(vector, quota, self._inside(left_out))
+        return self._ids[positions], scores
+
+    def similar(self, item_id: Id, n: int = 20) -> Answer:
+        """The n items nearest to an item by cosine, as `Bundle.similar_items`.
+
+        Raises:
+            DataError: the item is unknown or not in the corpus.
+            ConfigError: n is below 1.
+        """
+        position = int(self._position_of_row[self._row_of_item(item_id)])
+        if position < 0 or not self.bundle.manifest.normalised:
+            frame = self.bundle.similar_items([item_id], n=n)
+            return frame.to_series(1).to_numpy(), frame["score"].to_numpy()
+        if n < 1:
+            raise ConfigError(f"n: {n} items asked for; it should be 1 or more")
+        itself = np.array([position], dtype=np.int32)
+        positions, scores = self._search.best(self.bundle.index.vectors[position], n, itself, None)
+        return self._ids[positions], scores
+
+    def live_state(self, after: int = 0) -> LiveState:
+        """The state of events for this bundle, with this engine's faster search for ids."""
+        return LiveState(
+            self.bundle, after=after, query_row=self._row_of_query, item_row=self._row_of_item
+        )
+
+    def history_of(self, row: int) -> npt.NDArray[np.int32]:
+        """Item rows of the stored events of a query row, oldest first."""
+        history = self.bundle.encoder.history
+        if isinstance(history, Ragged):
+            start, end = history.offsets[row], history.offsets[row + 1]
+        else:
+            start, end = history.start[row], history.end[row]
+        rows: npt.NDArray[np.int32] = np.asarray(history.values[start:end])
+        return rows
+
+    def _query(
+        self,
+        query_id: Id | None,
+        history: Sequence[Id] | None,
+        features: Mapping[str, Any] | None,
+        context: Mapping[str, Any] | None,
+        live: LiveState | None,
+    ) -> tuple[npt.NDArray[np.integer], Vector]:
+        """Positions of the items of the history, and p_u."""
+        encoder = self.bundle.encoder
+        row = 0 if query_id is None else self._row_of_query(query_id)
+        batch = None
+        if history is not None:
+            past: npt.NDArray[np.integer] = self._row_of_item.rows(history)
+            past = past[past > 0]
+            seen: npt.NDArray[np.integer] = self._position_of_row[past]
+        elif live is not None and query_id is not None and live.knows(query_id):
+            batch = live.batch_of(query_id)
+            seen = live.seen(query_id)
+        else:
+            past = self.history_of(row)
+            seen = self._position_of_row[past]
+        if self.tower is not None and features is None and context is None and batch is None:
+            known = self._stored_features(row)
+            return seen, self.tower.vector(row, past, known, self._context)
+        if batch is None:
+            rows = np.array([row], dtype=np.int64)
+            batch = QueryBatch(
+                rows,
+                _one(past),
+                {name: column.take(rows) for name, column in encoder.query_features.items()},
+                self._unknown_context,
+            )
+        if features is not None or context is not None:
+            given = encoder.batch(
+                pl.Series([None], dtype=encoder.query_vocabulary.values.dtype),
+                features=_frame(features, "features"),
+                context=_frame(context, "context"),
+            )
+            batch = replace(
+                batch,
+                features=batch.features if features is None else given.features,
+                context=batch.context if context is None else given.context,
+            )
+        if self.tower is not None:
+            return seen, self.tower.encode(batch)
+        return seen, self.bundle.model.encode_queries(batch)[0]
+
+    def _stored_features(self, row: int) -> Vector | None:
+        if not self._has_features:
+            return None
+        assert self.tower is not None
+        rows = np.array([row], dtype=np.int64)
+        columns = self.bundle.encoder.query_features
+        return self.tower.query_features(
+            {name: column.take(rows) for name, column in columns.items()}
+        )
+
+    def _left_out(
+        self, seen: npt.NDArray[np.integer], exclude: Sequence[Id]
+    ) -> npt.NDArray[np.integer]:
+        """Positions that may not be returned; repeats and -1 do no harm."""
+        if not exclude:
+            return seen
+        return np.concatenate([seen, self._position_of_row[self._row_of_item.rows(exclude)]])
+
+    def _inside(self, positions: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
+        """The positions that are in the corpus."""
+        if len(positions) and (positions.min() < 0 or positions.max() >= len(self._ids)):
+            kept = (positions >= 0) & (positions < len(self._ids))
+            inside: npt.NDArray[np.integer] = positions[kept]
+            return inside
+        return positions
+
+    def _with_new(
+        self,
+        vector: Vector,
+        n: int,
+        left_out: npt.NDArray[np.integer],
+        exclude: Sequence[Id],
+        new: NewItems,
+    ) -> Answer:
+        """The n best of the corpus and of the items that only live events know."""
+        size = len(self._ids)
+        positions, scores = self._search.best(vector, n, self._inside(left_out), None)
+        named = {str(item_id) for item_id in exclude}
+        kept = np.array([str(item_id) not in named for item_id in new.ids], dtype=np.bool_)
+        # One may have come between asking for the history and for the new items.
+        behind = left_out[(left_out >= size) & (left_out < size + len(new))] - size
+        kept[behind] = False
+        own = (new.vectors @ vector.reshape(-1, vector.shape[-1]).T).max(axis=1)
+        positions = np.concatenate([positions, size + np.flatnonzero(kept)])
+        scores = np.concatenate([scores, own[kept]])
+        best = np.lexsort((positions, -scores))[:n]
+        ids = [
+            self._ids[place] if place < size else new.ids[place - size]
+            for place in positions[best].tolist()
+        ]
+        return np.array(ids, dtype=object), scores[best]
+
+    def _by_quota(
+        self, vector: Vector, quota: Mapping[Id, int], left_out: npt.NDArray[np.integer]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        found = []
+        for category, count in quota.items():
+            if count < 1:
+                raise ConfigError(
+                    f"quota: {count} items of {category!r} asked for; it should be 1 or more"
+                )
+            allowed = self._categories.allowed(category)
+            found.append(self._search.best(vector, count, left_out, allowed))
+        if not found:
+            raise ConfigError("quota: no category in it; name at least one")
+        positions = np.concatenate([part[0] for part in found])
+        scores = np.concatenate([part[1] for part in found])
+        order = np.lexsort((positions, -scores))
+        return positions[order], scores[order]
+
+
+def _one(values: npt.NDArray[np.integer]) -> Ragged:
+    """The values as the only list."""
+    return Ragged(values.astype(np.int32, copy=False), np.array([0, len(values)], dtype=np.int64))
+
+
+def _frame(values: Mapping[str, Any] | None, what: str) -> pl.DataFrame | None:
+    if values is None:
+        return None
+    if not values:
+        raise DataError(f"{what}: nothing in it; name at least one, or leave it out")
+    try:
+        return pl.DataFrame({name: [value] for name, value in values.items()}, strict=True)
+    except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
+        raise DataError(f"{what}: a value is not of one type ({error})") from None

@@ -1,0 +1,85 @@
+"""Exactly n items for one query: over-fetch from the index, and scan where that falls short."""
+
+import numpy as np
+import numpy.typing as npt
+
+from dualtower.data.columns import Ragged
+from dualtower.retrieval.retriever import MOST_EXCLUDED_FETCHED, SCAN_SHARE, SPARE, Retriever
+from dualtower.serving.categories import Allowed
+
+Found = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]
+"""Positions and scores, best first."""
+
+
+class OneSearch:
+    """`Retriever.retrieve` for one query, by the same rules; not for several threads at once."""
+
+    def __init__(self, retriever: Retriever) -> None:
+        self._retriever = retriever
+        self._index = retriever.index
+        self._marked = np.zeros(len(retriever.index), dtype=np.bool_)
+
+    def best(
+        self,
+        vector: npt.NDArray[np.float32],
+        n: int,
+        left_out: npt.NDArray[np.integer],
+        allowed: Allowed | None,
+    ) -> Found:
+        """The n best items that are not left out, or all of them where fewer exist.
+
+        Args:
+            vector: `[dim]`, or `[interests, dim]`, of which an item's best counts.
+            n: items, from 1.
+            left_out: positions that may not be returned; repeats do no harm.
+            allowed: the only ones that may be returned.
+
+        Raises:
+            DataError: a vector with NaN or infinite values.
+        """
+        size = len(self._index)
+        n = min(n, size)
+        if vector.ndim == 1 and np.isfinite(vector @ vector):
+            fetch = n + min(len(left_out), MOST_EXCLUDED_FETCHED)
+            share = 1.0 if allowed is None else len(allowed.positions) / size
+            if share * SCAN_SHARE > 1 or allowed is None:
+                fetch = int(np.ceil(fetch / share)) + SPARE
+                if fetch * SCAN_SHARE < size:
+                    found = self._fetched(vector, n, fetch, left_out, allowed)
+                    if found is not None:
+                        return found
+        exclude = Ragged(
+            left_out.astype(np.int32, copy=False), np.array([0, len(left_out)], dtype=np.int64)
+        )
+        best = self._retriever.retrieve(
+            vector[None], n, exclude=exclude, allowed=None if allowed is None else allowed.positions
+        )
+        positions, scores = best.positions[0], best.scores[0]
+        count = int((positions >= 0).sum())
+        return positions[:count], scores[:count]
+
+    def _fetched(
+        self,
+        vector: npt.NDArray[np.float32],
+        n: int,
+        fetch: int,
+        left_out: npt.NDArray[np.integer],
+        allowed: Allowed | None,
+    ) -> Found | None:
+        """The answer from what the index returns; None where that may not be all of it."""
+        scores, positions = self._index.search_one(vector, fetch)
+        if len(positions) == 0:
+            return None
+        unfetched = scores[-1]
+        if len(left_out):
+            marked = self._marked
+            marked[left_out] = True
+            kept = ~marked[positions]
+            marked[left_out] = False
+            positions, scores = positions[kept], scores[kept]
+        if allowed is not None:
+            kept = allowed.holds(positions)
+            positions, scores = positions[kept], scores[kept]
+        if len(positions) < n or scores[n - 1] <= unfetched:
+            return None
+        return positions[:n], scores[:n]

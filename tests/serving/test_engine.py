@@ -1,0 +1,215 @@
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from dualtower.config import IndexConfig
+from dualtower.data.columns import FeatureColumn
+from dualtower.data.dataset import Dataset
+from dualtower.errors import ConfigError, DataError
+from dualtower.models.dat import DAT
+from dualtower.models.mind import MIND
+from dualtower.models.trained import TrainedModel
+from dualtower.models.two_tower import TwoTower
+from dualtower.models.youtube_dnn import YouTubeDNN
+from dualtower.retrieval.bundle import Bundle
+from dualtower.schema import Feature, FeatureKind, Schema
+from dualtower.serving.engine import Engine
+from dualtower.serving.event import Event
+from dualtower.serving.tower import QueryTower
+from tests.helpers import tiny_dataset
+from tests.retrieval.vectors import SumOfHistory
+
+# Items i1 … i5 point along the plane: i1, i2, i3 near the first axis, i4, i5 near the second.
+PLANE = np.array([[0, 0], [1, 0], [0.8, 0.6], [0.6, 0.8], [0, 1], [-0.6, 0.8]])
+LOGS = [[1], [4, 1], [], [1, 2, 3, 4, 5]]
+CATEGORIES = ["tea", "tea", "cake", "cake", None]
+
+
+@pytest.fixture
+def engine() -> Engine:
+    dataset = tiny_dataset(LOGS, item_count=6, categories=CATEGORIES)
+    return Engine(Bundle.build(SumOfHistory.of(dataset.space(), PLANE), dataset))
+
+
+def items(answer: Any) -> list[Any]:
+    return list(answer[0])
+
+
+def test_recommends_unseen_items_by_score(engine: Engine) -> None:
+    # q1 = (1, 0) has seen i1; scores of i2, i3, i4, i5 are .8, .6, 0, -.6.
+    found, scores = engine.recommend("q1", 3)
+    assert list(found) == ["i2", "i3", "i4"]
+    np.testing.assert_allclose(scores, [0.8, 0.6, 0], atol=1e-6)
+    assert items(engine.recommend("q2", 3)) == ["i2", "i3", "i5"]  # 1.4, 1.4 (a tie), .2
+    assert items(engine.recommend("q1", 2, exclude_seen=False)) == ["i1", "i2"]
+    assert items(engine.recommend("q1", 4, exclude=["i3", "i2", "what?"])) == ["i4", "i5"]
+    assert items(engine.recommend("q4", 3)) == []
+    assert items(engine.recommend("q1", 1000)) == ["i2", "i3", "i4", "i5"]
+
+
+def test_a_history_replaces_the_stored_one(engine: Engine) -> None:
+    assert items(engine.recommend("q1", 2, history=["i4", "what?"])) == ["i3", "i5"]
+    assert items(engine.recommend(None, 2, history=["i4"])) == ["i3", "i5"]
+    assert items(engine.recommend("nobody", 2)) == ["i1", "i2"]  # all tie at 0
+
+
+def test_categories_and_quotas(engine: Engine) -> None:
+    assert items(engine.recommend("q1", category="tea")) == ["i2"]
+    assert items(engine.recommend("q1", category=["tea", "cake"])) == ["i2", "i3", "i4"]
+    assert items(engine.recommend("q1", quota={"cake": 1, "tea": 5})) == ["i2", "i3"]
+    assert items(engine.recommend("q1", category=[])) == []
+    with pytest.raises(DataError, match=r"category: 'cakes' is not one of the 2 .* cake"):
+        engine.recommend("q1", category="cakes")
+    with pytest.raises(ConfigError, match="quota: 0 items of 'tea'"):
+        engine.recommend("q1", quota={"tea": 0})
+    with pytest.raises(ConfigError, match="give one of them"):
+        engine.recommend("q1", quota={"tea": 1}, category="tea")
+    with pytest.raises(ConfigError, match="quota: no category"):
+        engine.recommend("q1", quota={})
+    with pytest.raises(ConfigError, match="n: 0 items"):
+        engine.recommend("q1", 0)
+
+
+def test_similar_items(engine: Engine) -> None:
+    found, scores = engine.similar("i1", 2)
+    assert list(found) == ["i2", "i3"]
+    np.testing.assert_allclose(scores, [0.8, 0.6], atol=1e-6)
+    with pytest.raises(DataError, match="'what' is unknown"):
+        engine.similar("what")
+    with pytest.raises(ConfigError, match="n: 0"):
+        engine.similar("i1", 0)
+
+
+def test_an_event_shows_in_the_next_answer(engine: Engine) -> None:
+    live = engine.live_state()
+    before = items(engine.recommend("q3", 2, live=live))
+    assert before == ["i1", "i2"]  # nothing known: all tie at 0
+    live.apply([Event("1", "q3", "i4", 1.0)])
+    assert items(engine.recommend("q3", 2, live=live)) == ["i3", "i5"]
+    live.apply([Event("2", "nobody", "i1", 2.0)])
+    assert items(engine.recommend("nobody", 2, live=live)) == ["i2", "i3"]
+    assert items(engine.recommend("q1", 3, live=live)) == ["i2", "i3", "i4"]
+
+
+SCHEMA = Schema(
+    query_features=(
+        Feature(name="age", kind=FeatureKind.NUMERIC),
+        Feature(name="face", kind=FeatureKind.VECTOR),
+    ),
+    context_features=(Feature(name="hour", kind=FeatureKind.NUMERIC),),
+)
+
+
+def many(count: int = 600, features: bool = False) -> Dataset:
+    random = np.random.default_rng(0)
+    logs = [random.integers(1, count, size=length).tolist() for length in (0, 1, 3, 60, 7)]
+    options: dict[str, Any] = {}
+    if features:
+        rows, events = len(logs) + 1, sum(map(len, logs))
+        numbers = random.normal(size=(rows, 3)).astype(np.float32)
+        options = {
+            "schema": SCHEMA,
+            "query_features": {
+                "age": FeatureColumn(SCHEMA.query_features[0], numbers[:, 0]),
+                "face": FeatureColumn(SCHEMA.query_features[1], numbers),
+            },
+            "context_features": {
+                "hour": FeatureColumn(
+                    SCHEMA.context_features[0], random.normal(size=events).astype(np.float32)
+                )
+            },
+        }
+    names = [f"c{row % 7}" for row in range(count - 1)]
+    return tiny_dataset(logs, item_count=count, categories=names, **options)
+
+
+def built(model: TrainedModel, dataset: Dataset, kind: str = "flat") -> Bundle:
+    torch.manual_seed(0)
+    network = model.build(dataset.space(), dataset.item_features, torch.device("cpu"))
+    network.eval()
+    network.settle()
+    return Bundle.build(
+        model, dataset, index=IndexConfig.model_validate({"kind": kind}), progress=False
+    )
+
+
+MODELS = [
+    DAT(),
+    DAT(preset="paper"),
+    DAT(augmented_dim=16, normalise=False, last_relu=True, linear_path=False),
+    DAT(augmented="none", query_id=True, combine="concatenate"),
+    TwoTower(history_length=5, history_pools=1),
+    TwoTower(history=False, query_id=True),
+]
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
+@pytest.mark.parametrize("features", [False, True])
+def test_the_tower_equals_torch(model: TrainedModel, features: bool) -> None:
+    dataset = many(features=features)
+    bundle = built(type(model)(model.config), dataset)
+    tower = QueryTower.of(bundle.model)
+    assert tower is not None
+    batch = bundle.encoder.batch_of_rows(np.arange(6))
+    expected = bundle.model.encode_queries(batch)
+    found = [tower.encode(batch.take(np.array([row]))) for row in range(6)]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_the_tower_reads_what_was_added_up() -> None:
+    bundle = built(DAT(history_length=5), many())
+    engine = Engine(bundle)
+    live = engine.live_state()
+    live.apply([Event(str(place), "q4", f"i{place}", 0.0) for place in range(1, 9)])
+    batch = live.batch_of("q4")
+    assert batch.earlier is not None
+    assert engine.tower is not None
+    np.testing.assert_allclose(
+        engine.tower.encode(batch), bundle.model.encode_queries(batch)[0], atol=1e-5
+    )
+
+
+def test_other_models_go_through_torch() -> None:
+    dataset = many()
+    for model in (MIND(), YouTubeDNN(), TwoTower(history_form="mean")):
+        bundle = built(model, dataset)
+        assert QueryTower.of(bundle.model) is None
+        check_equal(bundle, "q4", 20)
+
+
+@pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw", "compressed"])
+def test_equal_to_the_bundle(kind: str) -> None:
+    bundle = built(DAT(), many(), kind)
+    for query in ("q1", "q2", "q4", "nobody"):
+        check_equal(bundle, query, 10)
+        check_equal(bundle, query, 10, category="c3")
+        check_equal(bundle, query, 10, category=["c1", "c2", "c5", "c6"])
+        check_equal(bundle, query, 10, exclude=[f"i{row}" for row in range(1, 590)])
+        check_equal(bundle, query, 10, exclude_seen=False)
+
+
+def check_equal(bundle: Bundle, query: str, n: int, **options: Any) -> None:
+    expected = bundle.recommend([query], n, **options)
+    found, scores = Engine(bundle).recommend(query, n, **options)
+    np.testing.assert_allclose(scores, expected["score"], atol=1e-5)
+    assert len(set(found) & set(expected["item_id"])) >= len(expected) - 1
+
+
+def test_features_and_context_of_a_request() -> None:
+    bundle = built(TwoTower(), many(features=True))
+    engine = Engine(bundle)
+    given = {"features": {"age": 3.5, "face": [1, 2, 3]}, "context": {"hour": 12}}
+    frames: Any = {side: pl.DataFrame([values]) for side, values in given.items()}
+    expected = bundle.recommend(["q2"], 5, **frames)
+    found, scores = engine.recommend("q2", 5, **given)  # type: ignore[arg-type]
+    assert list(found) == expected["item_id"].to_list()
+    np.testing.assert_allclose(scores, expected["score"], atol=1e-5)
+    with pytest.raises(DataError, match="features: nothing in it"):
+        engine.recommend("q2", features={})
+    with pytest.raises(DataError, match=r"none is among the columns colour"):
+        engine.recommend("q2", features={"colour": 1})
+    with pytest.raises(DataError, match=r"features: a value is not of one type"):
+        engine.recommend("q2", features={"face": [1, "a"]})

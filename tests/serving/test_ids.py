@@ -1,0 +1,42 @@
+import numpy as np
+import polars as pl
+import pytest
+
+from dualtower.data.vocabulary import Vocabulary
+from dualtower.serving.ids import RowOfId, ids_of_rows
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pl.Series(["b", "a", "", "ä", "aa", "z" * 300, "日本"]),
+        pl.Series([5, -3, 2**62, 0]),
+        pl.Series([7, 1], dtype=pl.Int32),
+        pl.Series([7, 2**64 - 1], dtype=pl.UInt64),
+        pl.Series([1.5, 2.0]),
+        pl.Series([], dtype=pl.String),
+    ],
+)
+def test_rows_are_those_of_the_vocabulary(values: pl.Series) -> None:
+    vocabulary = Vocabulary(values)
+    row_of = RowOfId(vocabulary)
+    for place, value in enumerate(values.to_list()):
+        assert row_of(value) == place + 1
+    for unknown in ("c", "aaa", 99, -(2**63), 2**63 - 1):
+        assert row_of(unknown) == vocabulary.encode(pl.Series([unknown]))[0]
+    ids = ids_of_rows(vocabulary, np.arange(1, len(vocabulary)))
+    assert [str(value) for value in ids] == [str(value) for value in values]
+
+
+def test_a_value_of_another_type_is_cast_where_nothing_is_lost() -> None:
+    numbers = RowOfId(Vocabulary(pl.Series([12, 7])))
+    assert numbers("12") == 1
+    assert numbers("x") == 0
+    assert RowOfId(Vocabulary(pl.Series(["7", "12"])))(12) == 2
+    np.testing.assert_array_equal(numbers.rows([7, 8, "12"]), [2, 0, 1])
+
+
+def test_integers_stay_numbers() -> None:
+    ids = ids_of_rows(Vocabulary(pl.Series([30, 20])), np.array([2, 1]))
+    assert ids.dtype == np.int64
+    assert ids.tolist() == [20, 30]
