@@ -254,6 +254,7 @@ def test_every_command_has_a_help_with_an_example() -> None:
         "study table2",
         "study figure2",
         "study factors",
+        "study live",
         "import amazon-2014",
         "import amazon-2023",
         "import recbole",

@@ -63,6 +63,8 @@ def test_the_other_studies_print_and_write(folder: Path) -> None:
         (["study", "table2", "small.toml", "--seeds", "0,x"], "--seeds: '0,x' given"),
         (["study", "table2", "small.toml", "--models", "svd"], "no model 'svd'"),
         (["study", "table2", "small.toml", "--results", "x.txt"], "name a .json file"),
+        (["study", "live", "small.toml", "--held-share", "2"], "between 0 and 1"),
+        (["study", "live", "small.toml", "--counts", "0,1"], "whole numbers from 0, 5"),
         (["study", "table2", "none.toml"], "none.toml: no such file"),
         (["study", "table2", "small.toml", "--tuned", "none.json"], "`dualtower tune` writes it"),
         (["study", "figure2", "small.toml", "--dims", "wide"], "--dims: 'wide' given"),

@@ -31,6 +31,7 @@ def test_from_end_to_end_and_once_more(tmp_path: Path, monkeypatch: pytest.Monke
     plan = plan_of(tmp_path)
     found = live(plan, silent)
     assert read_results(plan.study.results) == found
+    assert found.protocol.startswith("replayed: the last 40% of each query's events")
     rows = by_label(found)
     for label in (
         "dat, live",

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -133,10 +134,13 @@ def live(plan: LivePlan, say: Callable[[str], None]) -> Results:
     if not runs:
         reasons = "\n".join(f"  {refusal.model}: {refusal.reason}" for refusal in refusals)
         raise DataError(f"live: nothing could run:\n{reasons}")
-    fitted = _protocol(plan)
     results = make_results(
-        plan.command(), study.results.stem, config, dataset, fitted, runs
-    ).model_copy(update={"refusals": tuple(refusals), "tests": _tests(values, plan)})
+        plan.command(), study.results.stem, config, dataset, _protocol(plan), runs
+    )
+    update: dict[str, Any] = {"refusals": tuple(refusals), "tests": _tests(values, plan)}
+    if plan.period_share is not None:  # the configured split, which comes first, is not used
+        update["protocol"] = results.protocol.partition("; ")[2]
+    results = results.model_copy(update=update)
     write_results(study.results, results)
     write_text(study.results.with_suffix(".md"), markdown(results, plan))
     write_text(study.results.with_suffix(".svg"), _plot(results, plan))
