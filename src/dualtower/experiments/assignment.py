@@ -45,8 +45,9 @@ class Experiment(Settings):
     primary: Metric = "ctr"
     """The metric that decides; the others are guardrails."""
     winsorise: float = Field(default=0.99, gt=0.5, lt=1)
-    """In the winsorised variant a query's GMV counts up to this quantile of all queries' (those
-    without an order included)."""
+    """In the winsorised variant a query's GMV counts up to this quantile of those that ordered."""
+    expected_queries: int = Field(default=10_000, ge=2)
+    """Of all arms together by the end: there the always-valid interval is tightest."""
 
     @field_validator("arms")
     @classmethod

@@ -1,0 +1,272 @@
+"""Lift, interval and p-value of each metric between two arms, all by the library tea-tasting.
+
+The unit is the query: its impressions are correlated, so a ratio such as clicks over impressions
+has its variance by the delta method over queries (Deng et al., KDD 2018), never over impressions.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite, log
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from dualtower.config import Settings
+from dualtower.errors import ConfigError
+from dualtower.experiments.observations import Floats
+
+if TYPE_CHECKING:
+    from tea_tasting.aggr import Aggregates
+    from tea_tasting.metrics import RatioOfMeans
+
+MetricName = Literal["ctr", "gmv", "gmv_winsorised"]
+ALPHA = 0.05
+_Z = 1.959963984540054
+"""Of the two-sided 95% interval."""
+WARN_BELOW, BLOCK_BELOW = 0.01, 0.001
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A quotient of two sums over queries, and the same before the start."""
+
+    name: MetricName
+    title: str
+    numerator: str
+    denominator: str | None
+    """None: the number of queries."""
+    numerator_before: str
+    denominator_before: str | None
+
+
+METRICS = (
+    Metric("ctr", "CTR", "clicks", "impressions", "clicks_before", "impressions_before"),
+    Metric("gmv", "GMV per query", "gmv", None, "gmv_before", None),
+    Metric(
+        "gmv_winsorised",
+        "GMV per query, winsorised",
+        "gmv_winsorised",
+        None,
+        "gmv_winsorised_before",
+        None,
+    ),
+)
+
+
+class Interval(Settings):
+    """A range of the relative lift, and whether it leaves out 0."""
+
+    low: float
+    high: float
+    significant: bool
+
+
+class Estimate(Settings):
+    """One metric of one arm against the control."""
+
+    arm: str
+    metric: MetricName
+    cuped: bool = False
+    """Whether what the queries did before the start was regressed out."""
+    control: float
+    """The metric's value in the control, adjusted with CUPED."""
+    treatment: float
+    """Its value in the arm."""
+    lift: float
+    """treatment / control - 1."""
+    low: float
+    """Lower end of the 95% interval of the lift, for one look only."""
+    high: float
+    """Upper end."""
+    p_value: float = Field(ge=0, le=1)
+    """Two-sided, that nothing differs, for one look only."""
+    z: float
+    """The difference over its standard error."""
+    queries: int = Field(ge=2)
+    """Of both arms together."""
+    p_corrected: float | None = None
+    """With Holm's correction over metrics and arms, where that was made."""
+    planned: Interval | None = None
+    """O'Brien and Fleming's, valid at each of the planned looks together."""
+    always: Interval | None = None
+    """Valid whenever and however often it is looked at."""
+    always_p: float | None = None
+    """The p-value that goes with it."""
+
+    @property
+    def error(self) -> float:
+        """The standard error of log(1 + lift)."""
+        return log((1 + self.high) / (1 + self.low)) / (2 * _Z)
+
+    def within(self, bound: float) -> Interval:
+        """The interval that a bound on |z| other than the 95% one gives.
+
+        Whether it is significant is said by |z|, the test of the difference, as it is by p.
+        """
+        width = bound * self.error
+        return Interval(
+            low=(1 + self.lift) * float(np.exp(-width)) - 1,
+            high=(1 + self.lift) * float(np.exp(width)) - 1,
+            significant=abs(self.z) > bound,
+        )
+
+
+class SampleRatio(Settings):
+    """Whether the arms got the queries that their weights promise."""
+
+    queries: dict[str, int]
+    """By arm."""
+    expected: dict[str, float]
+    """Each arm's share by the weights."""
+    p_value: float = Field(ge=0, le=1)
+    """Of the arm furthest from its share against the control, Bonferroni's correction over arms."""
+    verdict: Literal["ok", "warning", "blocked"]
+    """Warning below .01; below .001 no result is to be believed and none is given."""
+
+
+def metric_of(estimator: Metric, *, cuped: bool) -> "RatioOfMeans":
+    """tea-tasting's metric: normal theory, unequal variances, 95%."""
+    return _tea("metrics").RatioOfMeans(
+        estimator.numerator,
+        estimator.denominator,
+        estimator.numerator_before if cuped else None,
+        estimator.denominator_before if cuped else None,
+        confidence_level=1 - ALPHA,
+        use_t=False,
+        equal_var=False,
+    )
+
+
+def aggregate(columns: Mapping[str, Floats]) -> "Aggregates":
+    """Count, means, variances and covariances over the queries of one arm.
+
+    Args:
+        columns: sums of each query by name, `[queries]` each; at least two queries.
+    """
+    names = list(columns)
+    matrix = np.stack([columns[name] for name in names])
+    means, covariances = matrix.mean(axis=1), np.atleast_2d(np.cov(matrix))
+    return _tea("aggr").Aggregates(
+        count_=matrix.shape[1],
+        mean_={name: float(means[row]) for row, name in enumerate(names)},
+        var_={name: float(covariances[row, row]) for row, name in enumerate(names)},
+        cov_={
+            (first, second): float(covariances[row, column])
+            for row, first in enumerate(names)
+            for column, second in enumerate(names)
+            if first < second
+        },
+    )
+
+
+def compare(
+    arm: str, control: "Aggregates", treatment: "Aggregates", *, cuped: bool
+) -> list[Estimate]:
+    """Every metric of an arm against the control, that has anything to compare.
+
+    Args:
+        arm: the name of the treatment.
+        control: aggregates of the control's queries.
+        treatment: aggregates of the arm's.
+        cuped: also give each metric with what was before regressed out.
+    """
+    estimates = []
+    for metric in METRICS:
+        for adjusted in (False, True) if cuped else (False,):
+            found = metric_of(metric, cuped=adjusted).analyze_aggregates(control, treatment)
+            numbers = (
+                found.rel_effect_size,
+                found.rel_effect_size_ci_lower,
+                found.rel_effect_size_ci_upper,
+                found.statistic,
+            )
+            if not all(isfinite(number) for number in numbers) or found.control <= 0:
+                continue
+            estimates.append(
+                Estimate(
+                    arm=arm,
+                    metric=metric.name,
+                    cuped=adjusted,
+                    control=found.control,
+                    treatment=found.treatment,
+                    lift=found.rel_effect_size,
+                    low=found.rel_effect_size_ci_lower,
+                    high=found.rel_effect_size_ci_upper,
+                    p_value=found.pvalue,
+                    z=found.statistic,
+                    queries=control.count() + treatment.count(),
+                )
+            )
+    return estimates
+
+
+def correct(estimates: Sequence[Estimate]) -> list[Estimate]:
+    """The estimates with Holm's correction over all of them.
+
+    Nothing is assumed on how they depend on one another.
+    """
+    if not estimates:
+        return []
+    results = {
+        number: _tea("experiment").ExperimentResult({"p": {"pvalue": found.p_value}})
+        for number, found in enumerate(estimates)
+    }
+    corrected = _tea("multiplicity").adjust_fwer(
+        results, alpha=ALPHA, arbitrary_dependence=True, method="bonferroni"
+    )
+    by_number = {row["comparison"]: row["pvalue_adj"] for row in corrected.to_dicts()}
+    return [
+        found.model_copy(update={"p_corrected": min(1.0, float(by_number[str(number)]))})
+        for number, found in enumerate(estimates)
+    ]
+
+
+def sample_ratio(queries: Mapping[str, int], expected: Mapping[str, float]) -> SampleRatio:
+    """Compare the number of queries in each arm with what the weights promise.
+
+    Args:
+        queries: how many each arm has; the first is the control.
+        expected: each arm's share, in any scale.
+    """
+    aggregates = {arm: _tea("aggr").Aggregates(count_=count) for arm, count in queries.items()}
+    control, *others = queries
+    p_values = [
+        _tea("metrics").SampleRatio(dict(expected)).analyze(aggregates, control, arm).pvalue
+        for arm in others
+        if queries[control] + queries[arm] > 0
+    ]
+    p_value = min([1.0, *(len(others) * p for p in p_values)])
+    verdict: Literal["ok", "warning", "blocked"] = "ok"
+    if p_value < WARN_BELOW:
+        verdict = "blocked" if p_value < BLOCK_BELOW else "warning"
+    total = sum(expected.values())
+    return SampleRatio(
+        queries=dict(queries),
+        expected={arm: share / total for arm, share in expected.items()},
+        p_value=p_value,
+        verdict=verdict,
+    )
+
+
+def check_library() -> None:
+    """Check that the estimates can be made, before the work that they are for.
+
+    Raises:
+        ConfigError: tea-tasting is not installed.
+    """
+    _tea("aggr")
+
+
+def _tea(module: str) -> Any:
+    """A module of tea-tasting, whose import takes more than a second."""
+    from importlib import import_module
+
+    try:
+        return import_module(f"tea_tasting.{module}")
+    except ModuleNotFoundError as error:
+        if error.name is None or not error.name.startswith("tea_tasting"):
+            raise
+        raise ConfigError(
+            "experiments need tea-tasting: pip install 'dualtower[experiments]'"
+        ) from None

@@ -1,0 +1,139 @@
+"""The report of made observations, where what is true is known."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from dualtower.errors import DataError
+from dualtower.experiments.assignment import Arm, Experiment
+from dualtower.experiments.observations import LeftOut, Observations
+from dualtower.experiments.report import Report, look_at, make_report, verdicts
+from dualtower.experiments.sequential import always_valid_bound, obrien_fleming_bound
+from dualtower.experiments.simulator import Lift, Plan, simulate
+
+
+def planned(days: int = 3, arms: tuple[str, ...] = ("control", "treatment")) -> Experiment:
+    return Experiment(
+        name="test",
+        salt="s",
+        days=days,
+        arms=tuple(Arm(name=name, bundle="b") for name in arms),
+        expected_queries=2_000,
+    )
+
+
+def seen(lift: float = 0.0, queries: int = 2_000, days: int = 3, **more: object) -> Observations:
+    plan = Plan(queries=queries, days=days, lifts={"treatment": Lift(clicks=lift)})
+    plan = plan.model_copy(update=more)
+    return simulate(plan, np.random.default_rng(3))
+
+
+@pytest.fixture(scope="module")
+def lifted() -> tuple[Observations, Report]:
+    observations = seen(0.5)
+    return observations, make_report(observations, planned())
+
+
+def test_a_large_lift_is_found(lifted: tuple[Observations, Report]) -> None:
+    report = lifted[1]
+    assert report.sample_ratio.verdict == "ok"
+    assert [look.day for look in report.cumulative] == [1, 2, 3]
+    (ctr,) = (found for found in report.decisive if found.metric == "ctr")
+    assert ctr.cuped
+    assert ctr.low < 0.5 < ctr.high
+    assert ctr.p_corrected is not None
+    assert ctr.p_corrected < 1e-3
+    assert report.crossed["treatment"] in (1, 2, 3)
+    first = verdicts(report)[0]
+    assert first.startswith("treatment against control, CTR, CUPED: +")
+    assert "more than chance, planned bound crossed on day" in first
+
+
+def test_looks_add_up_days_and_queries(lifted: tuple[Observations, Report]) -> None:
+    observations, report = lifted
+    control = observations.arm == 0
+    second = report.cumulative[1]
+    shown = observations.exposed <= 1
+    assert second.queries["control"] == int((control & shown).sum())
+    plain = next(found for found in second.estimates if not found.cuped)
+    clicks = observations.clicks[control, :2].sum()
+    assert plain.control == pytest.approx(clicks / observations.impressions[control, :2].sum())
+    alone = report.daily[1]
+    on_day = observations.impressions[:, 1] > 0
+    assert alone.queries["control"] == int((control & on_day).sum())
+    assert alone.estimates[0].control == pytest.approx(
+        observations.clicks[control, 1].sum() / observations.impressions[control, 1].sum()
+    )
+    gmv = next(found for found in report.cumulative[2].estimates if found.metric == "gmv")
+    assert gmv.control == pytest.approx(observations.gmv[control].sum() / control.sum())
+
+
+def test_winsorised_gmv_is_cut_at_the_quantile_of_those_that_ordered(
+    lifted: tuple[Observations, Report],
+) -> None:
+    observations, report = lifted
+    gmv = observations.gmv.sum(axis=1)
+    cut = np.minimum(gmv, np.quantile(gmv[gmv > 0], 0.99))[observations.arm == 0]
+    name = "gmv_winsorised"
+    found = next(found for found in report.cumulative[2].estimates if found.metric == name)
+    assert found.control == pytest.approx(cut.mean())
+
+
+def test_bounds_are_those_of_the_look(lifted: tuple[Observations, Report]) -> None:
+    look = lifted[1].cumulative[0]
+    found = look.estimates[0]
+    bound = obrien_fleming_bound(1, 3)
+    assert bound is not None
+    assert found.planned == found.within(bound)
+    assert found.always == found.within(always_valid_bound(sum(look.queries.values()), 2_000))
+
+
+def test_a_broken_division_blocks_every_result() -> None:
+    report = make_report(seen(0.5, shares={"control": 0.42, "treatment": 0.58}), planned())
+    assert report.sample_ratio.verdict == "blocked"
+    assert (report.cumulative, report.daily, report.decisive, report.crossed) == ((), (), (), {})
+    assert verdicts(report)[0].startswith("Blocked: the arms' queries differ from their weights")
+
+
+def test_before_the_planned_end_no_p_value_is_said() -> None:
+    report = make_report(seen(days_before=0), planned(days=7), daily=False)
+    assert report.daily == ()
+    for line in verdicts(report):
+        assert "day 3 of 7" in line
+        assert "p =" not in line
+        assert "CUPED" not in line
+
+
+def test_after_the_planned_days_there_are_no_bounds() -> None:
+    report = make_report(seen(days=3), planned(days=2), daily=False)
+    assert all(found.planned is None for found in report.cumulative[2].estimates)
+    assert all(found.always is not None for found in report.cumulative[2].estimates)
+    assert any("3 days are in the log, 2 were planned" in note for note in report.notes)
+
+
+def test_small_and_crossed_samples_are_noted() -> None:
+    observations = seen(queries=60)
+    observations = dataclasses.replace(observations, left_out=LeftOut(crossed_queries=30))
+    notes = make_report(observations, planned(), daily=False).notes
+    assert any("the intervals hold for large numbers" in note for note in notes)
+    assert any("30 queries were in more than one arm" in note for note in notes)
+
+
+def test_several_arms_are_each_compared_with_the_control() -> None:
+    arms = ("control", "treatment", "other")
+    observations = seen(0.5, shares=dict.fromkeys(arms, 1.0))
+    report = make_report(observations, planned(arms=arms), daily=False)
+    assert {found.arm for found in report.decisive} == {"treatment", "other"}
+    assert len(report.decisive) == 6
+
+
+def test_an_arm_without_queries_is_not_compared() -> None:
+    observations = seen(queries=50)
+    alone = dataclasses.replace(observations, arm=np.zeros_like(observations.arm))
+    assert look_at(alone, planned(), 0).estimates == ()
+
+
+def test_observations_of_other_arms() -> None:
+    with pytest.raises(DataError, match=r"are of the arms control, treatment; .* has a, b"):
+        make_report(seen(), planned(arms=("a", "b")))
