@@ -55,7 +55,7 @@ class Engine:
         exclude_seen: bool = True,
         exclude: Sequence[Id] = (),
         category: Id | Sequence[Id] | None = None,
-        quota: Mapping[Id, int] | None = None,
+        quota: Mapping[str, int] | None = None,
         history: Sequence[Id] | None = None,
         features: Mapping[str, Any] | None = None,
         context: Mapping[str, Any] | None = None,
@@ -105,7 +105,7 @@ class Engine:
             DataError: the item is unknown or not in the corpus.
             ConfigError: n is below 1.
         """
-        position = int(self._position_of_row[self._row_of_item(item_id)])
+        position = self.position_of_item(item_id)
         if position < 0 or not self.bundle.manifest.normalised:
             frame = self.bundle.similar_items([item_id], n=n)
             return frame.to_series(1).to_numpy(), frame["score"].to_numpy()
@@ -114,6 +114,10 @@ class Engine:
         itself = np.array([position], dtype=np.int32)
         positions, scores = self._search.best(self.bundle.index.vectors[position], n, itself, None)
         return self._ids[positions], scores
+
+    def position_of_item(self, item_id: Id) -> int:
+        """The item's place in the corpus; -1 where it has none."""
+        return int(self._position_of_row[self._row_of_item(item_id)])
 
     def live_state(self, after: int = 0) -> LiveState:
         """The state of events for this bundle, with this engine's faster search for ids."""
@@ -232,7 +236,7 @@ class Engine:
         return np.array(ids, dtype=object), scores[best]
 
     def _by_quota(
-        self, vector: Vector, quota: Mapping[Id, int], left_out: npt.NDArray[np.integer]
+        self, vector: Vector, quota: Mapping[str, int], left_out: npt.NDArray[np.integer]
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         found = []
         for category, count in quota.items():

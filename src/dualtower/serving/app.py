@@ -1,0 +1,126 @@
+"""The FastAPI application: routes, their documentation, and errors in plain words."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+import dualtower
+from dualtower.serving import documents
+from dualtower.serving.http import Handler, failure, guarded
+from dualtower.serving.routes import Routes
+from dualtower.serving.server import Server
+
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": documents.Failure, "description": text}
+    for status, text in {
+        401: "No token, or a wrong one.",
+        408: "The body came too slowly.",
+        413: "The body is too large.",
+        415: "The body is not said to be JSON.",
+        422: "A field is not as it should be.",
+    }.items()
+}
+
+
+def make_app(server: Server) -> FastAPI:
+    """The application that serves `server`."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        server.start()
+        yield
+        await server.stop()
+
+    app = FastAPI(
+        title="dualtower",
+        version=dualtower.__version__,
+        summary="Candidates for recommendation, live events, and similar items.",
+        lifespan=lifespan,
+    )
+    routes = Routes(server)
+
+    def add(
+        method: str,
+        path: str,
+        handler: Handler,
+        reply: type[BaseModel] | None = None,
+        body: type[BaseModel] | None = None,
+        extra: dict[str, Any] | None = None,
+        open_to_all: bool = False,
+    ) -> None:
+        endpoint = guarded(server, path, handler, open_to_all=open_to_all)
+        documented = {**(extra or {}), **({} if body is None else _body(body))}
+        app.add_api_route(
+            path,
+            endpoint,
+            methods=[method],
+            response_model=None,
+            responses={
+                **({} if reply is None else {200: {"model": reply}}),
+                **({} if open_to_all else _ERRORS),
+            },
+            openapi_extra=documented or None,
+            summary=(handler.__doc__ or "").split(":")[-1].strip(),
+            operation_id=handler.__name__,
+        )
+
+    add("POST", "/recommend", routes.recommend, documents.Answer, documents.RecommendBody)
+    add("POST", "/recommend/batch", routes.recommend_batch, documents.Answers, documents.BatchBody)
+    add("POST", "/events", routes.events, documents.Acknowledged, documents.EventsBody)
+    add("GET", "/similar/{item:path}", routes.similar, documents.Answer, extra=_SIMILAR)
+    add("GET", "/health", routes.health, open_to_all=True)
+    add("GET", "/ready", routes.ready, open_to_all=True)
+    add("GET", "/metrics", routes.metrics)
+    add("POST", "/bundle", routes.bundle, body=documents.BundleBody)
+
+    @app.exception_handler(HTTPException)
+    async def plain(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 404:
+            return failure(404, f"{request.url.path[:100]}: no such address; /docs lists them")
+        return failure(error.status_code, str(error.detail))
+
+    return app
+
+
+def _body(model: type[BaseModel]) -> dict[str, Any]:
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    nested = schema.pop("$defs", {})
+    content = {"schema": _inlined(schema, nested)}
+    return {"requestBody": {"required": True, "content": {"application/json": content}}}
+
+
+def _inlined(schema: Any, nested: dict[str, Any]) -> Any:
+    """The schema with what it refers to in its place."""
+    if isinstance(schema, dict):
+        name = schema.get("$ref", "").rpartition("/")[2]
+        if name in nested:
+            return _inlined(nested[name], nested)
+        return {key: _inlined(value, nested) for key, value in schema.items()}
+    if isinstance(schema, list):
+        return [_inlined(value, nested) for value in schema]
+    return schema
+
+
+_SIMILAR = {
+    "parameters": [
+        {
+            "name": "item",
+            "in": "path",
+            "required": True,
+            "schema": {"type": "string"},
+            "example": "i9",
+        },
+        {
+            "name": "n",
+            "in": "query",
+            "schema": {"type": "integer", "minimum": 1, "default": 20},
+            "description": "How many items.",
+        },
+    ]
+}

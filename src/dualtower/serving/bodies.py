@@ -1,0 +1,107 @@
+"""The requests' bodies, read by msgspec: the types bound what is accepted, its depth included.
+
+No value of any type here nests deeper than a feature's list, so a body of endless brackets is
+refused at the first one that has no place. `documents.py` describes the same for OpenAPI.
+"""
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from dualtower.errors import DataError
+from dualtower.serving.event import Id
+from dualtower.serving.settings import ServeConfig
+
+Value = None | bool | int | float | str | list[int | float | str]
+"""A feature's value."""
+T = TypeVar("T")
+
+
+class RecommendBody(msgspec.Struct, forbid_unknown_fields=True):
+    """POST /recommend."""
+
+    query_id: Id | None = None
+    n: int = 100
+    exclude_seen: bool = True
+    exclude: list[Id] = []
+    category: Id | list[Id] | None = None
+    quota: dict[str, int] | None = None
+    history: list[Id] | None = None
+    features: dict[str, Value] | None = None
+    context: dict[str, Value] | None = None
+
+
+class BatchBody(msgspec.Struct, forbid_unknown_fields=True):
+    """POST /recommend/batch."""
+
+    queries: list[RecommendBody]
+
+
+class EventBody(msgspec.Struct, forbid_unknown_fields=True):
+    """One event of POST /events."""
+
+    event_id: str
+    query_id: Id
+    item_id: Id
+    timestamp: int | float
+    kind: str = "click"
+    value: int | float = 0.0
+    experiment: str | None = None
+    arm: str | None = None
+
+
+class EventsBody(msgspec.Struct, forbid_unknown_fields=True):
+    """POST /events."""
+
+    events: list[EventBody]
+
+
+class BundleBody(msgspec.Struct, forbid_unknown_fields=True):
+    """POST /bundle."""
+
+    path: str
+    arm: str | None = None
+
+
+def read(body: bytes, decoder: "msgspec.json.Decoder[T]") -> T:
+    """The body as its type.
+
+    Raises:
+        DataError: not JSON, or a field is missing, unknown or of another type.
+    """
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise DataError(f"body: {error}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DataError(f"body: not valid JSON ({error})") from None
+
+
+def check_query(body: RecommendBody, settings: ServeConfig, where: str = "") -> None:
+    """Refuse what is larger than the server's limits.
+
+    Raises:
+        DataError: says which field, how large it is and how large it may be.
+    """
+    asked = body.n if body.quota is None else sum(body.quota.values())
+    if not 1 <= asked <= settings.max_n:
+        field = "n" if body.quota is None else "quota"
+        raise DataError(
+            f"{where}{field}: {asked} items asked for; it should be 1 to {settings.max_n}"
+        )
+    for field in ("exclude", "history", "category"):
+        values: Any = getattr(body, field)
+        if isinstance(values, list) and len(values) > settings.max_exclusions:
+            raise DataError(
+                f"{where}{field}: {len(values)} ids; at most {settings.max_exclusions} are accepted"
+            )
+
+
+def check_count(count: int, settings: ServeConfig, what: str) -> None:
+    """Refuse more of something in one request than the server's limit.
+
+    Raises:
+        DataError: there are none or too many.
+    """
+    if not 1 <= count <= settings.max_batch:
+        raise DataError(f"{what}: {count} in one request; it should be 1 to {settings.max_batch}")

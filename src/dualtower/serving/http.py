@@ -1,0 +1,119 @@
+"""Bodies, tokens and errors, the same for every route."""
+
+import asyncio
+import hmac
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import numpy as np
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from dualtower.errors import DualtowerError, StoreError
+from dualtower.serving.server import Server
+
+Handler = Callable[[Request], Awaitable[Response]]
+_OPTIONS = orjson.OPT_SERIALIZE_NUMPY
+JSON = "application/json"
+
+
+class RefusedError(Exception):
+    """A request that is answered with an error."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def reply(value: Any, status: int = 200) -> Response:
+    """A JSON reply; NumPy arrays are lists in it, numbers unrounded."""
+    body = orjson.dumps(value, default=_as_list, option=_OPTIONS)
+    return Response(body, status, media_type=JSON)
+
+
+def failure(status: int, message: str) -> Response:
+    """An error in plain words."""
+    headers = {"www-authenticate": "Bearer"} if status == 401 else None
+    body = orjson.dumps({"error": message})
+    return Response(body, status, headers, media_type=JSON)
+
+
+def _as_list(value: Any) -> list[Any]:
+    """Arrays that orjson does not write itself: those of Python's strings."""
+    if isinstance(value, np.ndarray):
+        values: list[Any] = value.tolist()
+        return values
+    raise TypeError
+
+
+def check_token(request: Request, server: Server) -> None:
+    """Refuse a request without the server's token, where it has one.
+
+    Raises:
+        RefusedError: 401.
+    """
+    token = server.settings.token
+    if token is None:
+        return
+    given = request.headers.get("authorization", "").encode("latin-1", "replace")
+    expected = f"Bearer {token.get_secret_value()}".encode()
+    if not hmac.compare_digest(given, expected):
+        raise RefusedError(401, "this server needs its token: send Authorization: Bearer TOKEN")
+
+
+async def read_body(request: Request, server: Server) -> bytes:
+    """The body of a request.
+
+    Raises:
+        RefusedError: 413 where it is too large, 415 where it is not said to be JSON, 408 where it
+            takes too long.
+    """
+    settings = server.settings
+    kind = request.headers.get("content-type", "")
+    # A page in a browser cannot send this type to another site without asking it first.
+    if kind.partition(";")[0].strip().lower() != JSON:
+        raise RefusedError(415, f"content-type: {kind!r}; it should be {JSON}")
+    limit = settings.max_body_bytes
+    said = request.headers.get("content-length", "0")
+    if said.isdecimal() and int(said[:20]) > limit:
+        raise RefusedError(413, f"body: {said[:20]} bytes; at most {limit} are accepted")
+    parts, size = [], 0
+    try:
+        async with asyncio.timeout(settings.body_seconds):
+            async for part in request.stream():
+                size += len(part)
+                if size > limit:
+                    raise RefusedError(413, f"body: more than the {limit} bytes that are accepted")
+                parts.append(part)
+    except TimeoutError:
+        raise RefusedError(408, f"body: not sent within {settings.body_seconds:g} s") from None
+    return b"".join(parts)
+
+
+def guarded(server: Server, route: str, handler: Handler, *, open_to_all: bool = False) -> Handler:
+    """`handler` behind the token, with its errors in plain words and its replies counted.
+
+    Args:
+        server: counts and holds the token.
+        route: what the counters call it.
+        handler: answers a request; `DualtowerError` becomes 422.
+        open_to_all: whether no token is needed.
+    """
+    counts = server.metrics.requests
+
+    async def answer(request: Request) -> Response:
+        try:
+            if not open_to_all:
+                check_token(request, server)
+            response = await handler(request)
+        except RefusedError as refused:
+            response = failure(refused.status, str(refused))
+        except StoreError as error:
+            response = failure(503, f"{error}; nothing was acknowledged, send it again")
+        except DualtowerError as error:
+            response = failure(422, str(error))
+        counts[route, response.status_code] += 1
+        return response
+
+    return answer

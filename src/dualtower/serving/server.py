@@ -1,0 +1,220 @@
+"""What the routes share: the served bundles, the events, the counters and the limits."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from dualtower.errors import ConfigError, DataError, DualtowerError
+from dualtower.experiments.assignment import Experiment
+from dualtower.files import MANIFEST
+from dualtower.serving.bodies import RecommendBody, check_query
+from dualtower.serving.deck import Deck, Served, load_quietly, load_served
+from dualtower.serving.event import Event
+from dualtower.serving.metrics import Metrics
+from dualtower.serving.settings import ServeConfig
+from dualtower.serving.store import EventStore
+from dualtower.serving.writer import EventWriter
+
+
+class Server:
+    """A running service without its HTTP; all methods are called within one event loop."""
+
+    def __init__(
+        self,
+        deck: Deck,
+        store: EventStore | None,
+        settings: ServeConfig,
+        note: Callable[[str], None] = lambda message: None,
+    ) -> None:
+        """Serve `deck`, with events in `store` or none; `note` tells the operator something."""
+        self._note = note
+        self.deck = deck
+        self.settings = settings
+        self.metrics = Metrics()
+        self.store = store
+        self.stopping = False
+        self._writer = None if store is None else EventWriter(store, self._apply)
+        self._swapping = asyncio.Lock()
+        self._watcher: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to write events and to watch folders; from within the event loop."""
+        if self._writer is not None:
+            self._writer.start()
+        if self.settings.watch:
+            self._watcher = asyncio.create_task(self._watch())
+
+    async def stop(self) -> None:
+        """Write the events that wait, and let go of the store."""
+        self.stopping = True
+        if self._watcher is not None:
+            self._watcher.cancel()
+        if self._writer is not None:
+            await self._writer.stop()
+        if self.store is not None:
+            self.store.close()
+
+    def recommend(self, body: RecommendBody) -> dict[str, Any]:
+        """The answer of one query, as it becomes JSON.
+
+        Raises:
+            DataError: a field is out of the server's limits, or names what does not exist.
+            ConfigError: fields that do not go together.
+        """
+        start = time.perf_counter()
+        check_query(body, self.settings)
+        arm, served = self.deck.pick(body.query_id)
+        items, scores = served.engine.recommend(
+            body.query_id,
+            body.n,
+            exclude_seen=body.exclude_seen,
+            exclude=body.exclude,
+            category=body.category,
+            quota=body.quota,
+            history=body.history,
+            features=body.features,
+            context=body.context,
+            live=served.live,
+        )
+        answer: dict[str, Any] = {"items": items, "scores": scores}
+        if arm is not None and self.deck.experiment is not None:
+            answer["arm"], answer["experiment"] = arm, self.deck.experiment.name
+        asked = body.n if body.quota is None else sum(body.quota.values())
+        self.metrics.short_answers += len(items) < asked
+        self.metrics.answers[arm or ""] += 1
+        self.metrics.observe(time.perf_counter() - start)
+        return answer
+
+    async def record(self, events: list[Event]) -> list[bool]:
+        """Make events durable, and let them take effect.
+
+        Raises:
+            ConfigError: the server keeps no events.
+            StoreError: nothing was acknowledged.
+        """
+        if self._writer is None:
+            raise ConfigError(
+                "events: this server keeps none; start it with --events FILE or --events "
+                "postgresql://…"
+            )
+        fresh = await self._writer.write(events)
+        self.metrics.repeated_events += fresh.count(False)
+        return fresh
+
+    def folder_of(self, path: str, arm: str | None) -> Path:
+        """The folder of a bundle that a request names.
+
+        Raises:
+            DataError: it is outside the folder of bundles.
+            ConfigError: there is no such arm.
+        """
+        current = self.deck.of_arm(arm).folder
+        root = Path(self.settings.bundles or current.parent).resolve()
+        try:
+            folder = (root / path).resolve()
+        except (OSError, ValueError):  # too long, or with a character that no path has
+            folder = root
+        if not folder.is_relative_to(root) or folder == root:
+            raise DataError(f"path: {path!r} is not a folder below the server's folder of bundles")
+        return folder
+
+    async def swap(self, folder: Path, arm: str | None) -> Served:
+        """Load a bundle beside the present one, test it, and serve it instead.
+
+        Requests go on meanwhile, and those under way end with the bundle they began with.
+
+        Raises:
+            BundleError: it is damaged or fails its test; the present one stays.
+            ConfigError: there is no such arm.
+        """
+        async with self._swapping:
+            self.deck.of_arm(arm)
+            try:
+                served = await asyncio.to_thread(
+                    load_quietly, lambda: load_served(folder, self.store)
+                )
+                await self._catch_up_and_place(arm, served)
+            except DualtowerError:
+                self.metrics.swaps["refused"] += 1
+                raise
+            self.metrics.swaps["loaded"] += 1
+            return served
+
+    async def _catch_up_and_place(self, arm: str | None, served: Served) -> None:
+        old = [self.deck.of_arm(arm)]
+        if self._writer is None or self.store is None:
+            self.deck.place(arm, served)
+        else:
+            async with self._writer.gate:
+                await asyncio.to_thread(served.live.catch_up, self.store)
+                self.deck.place(arm, served)
+        # Freeing gigabytes takes a while, so a thread lets go of them last.
+        await asyncio.to_thread(old.clear)
+
+    def _apply(self, events: Sequence[Event]) -> None:
+        # Arms that share a bundle share its events.
+        for live in {id(served.live): served.live for served in self.deck.arms().values()}.values():
+            live.apply(events)
+        for event in events:
+            self.metrics.events[event.kind, event.experiment or "", event.arm or ""] += 1
+
+    async def _watch(self) -> None:
+        seen = {arm: _stamp(served.folder) for arm, served in self.deck.arms().items()}
+        while True:
+            await asyncio.sleep(self.settings.watch_seconds)
+            await self.reload_changed(seen)
+
+    async def reload_changed(self, seen: dict[str | None, Any]) -> None:
+        """Load again what was replaced on disk.
+
+        Args:
+            seen: the stamp of each arm's folder when it was looked at last; brought up to date.
+        """
+        for arm, served in self.deck.arms().items():
+            stamp = _stamp(served.folder)
+            if stamp is None or stamp == seen.get(arm):
+                continue
+            seen[arm] = stamp
+            try:
+                await self.swap(served.folder, arm)
+            except DualtowerError as error:
+                self._note(f"refused, the old bundle stays: {error}")
+            else:
+                self._note(f"{served.folder}: the new bundle serves")
+
+
+def open_deck(folder: Path, store: EventStore | None, experiment: Experiment | None) -> Deck:
+    """Load the bundle of `folder`, or those of an experiment's arms.
+
+    Raises:
+        BundleError: one is damaged.
+        StoreError: the events cannot be read.
+    """
+    if experiment is None:
+        return Deck({None: load_served(folder, store)}, None)
+    by_folder: dict[str, Served] = {}
+    for arm in experiment.arms:
+        if arm.bundle not in by_folder:
+            by_folder[arm.bundle] = load_served(Path(arm.bundle), store)
+    return Deck({arm.name: by_folder[arm.bundle] for arm in experiment.arms}, experiment)
+
+
+def event_of(body: Any) -> Event:
+    """The event of a body.
+
+    Raises:
+        DataError: a field is out of range.
+    """
+    return Event(**msgspec.structs.asdict(body))
+
+
+def _stamp(folder: Path) -> tuple[int, int] | None:
+    try:
+        found = (folder / MANIFEST).stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns

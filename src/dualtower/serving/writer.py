@@ -1,0 +1,86 @@
+"""One writer for all events: those that wait together are committed together."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from dualtower.serving.event import Event
+from dualtower.serving.store import EventStore
+
+_MOST_TOGETHER = 1_024
+
+
+class EventWriter:
+    """Appends events to the store, acknowledges them after the commit, and then applies them.
+
+    Whoever awaits `write` goes on when the events are durable and the next answer reflects them.
+    """
+
+    def __init__(self, store: EventStore, apply: Callable[[Sequence[Event]], None]) -> None:
+        """Write to `store`; `apply` gets the new ones in the order of their commit."""
+        self._store = store
+        self._apply = apply
+        self._waiting: list[tuple[list[Event], asyncio.Future[list[bool]]]] = []
+        self._wakes = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.gate = asyncio.Lock()
+        """Held during a commit and what follows it; whoever holds it sees no event half done."""
+
+    def start(self) -> None:
+        """Begin to write; from within the event loop."""
+        self._task = asyncio.create_task(self._run())
+
+    async def write(self, events: list[Event]) -> list[bool]:
+        """Make events durable and let them take effect.
+
+        Returns:
+            For each whether it is new.
+
+        Raises:
+            StoreError: nothing was acknowledged; sending the same events again is safe.
+        """
+        future: asyncio.Future[list[bool]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((events, future))
+        self._wakes.set()
+        return await future
+
+    async def stop(self) -> None:
+        """Write what waits, and end."""
+        while self._waiting:
+            await asyncio.sleep(0.005)
+        async with self.gate:
+            if self._task is not None:
+                self._task.cancel()
+
+    async def _run(self) -> None:
+        while True:
+            await self._wakes.wait()
+            self._wakes.clear()
+            while self._waiting:
+                async with self.gate:
+                    await self._commit(self._next_group())
+
+    def _next_group(self) -> list[tuple[list[Event], "asyncio.Future[list[bool]]"]]:
+        count = total = 0
+        for events, _ in self._waiting:
+            total += len(events)
+            if count and total > _MOST_TOGETHER:
+                break
+            count += 1
+        group, self._waiting = self._waiting[:count], self._waiting[count:]
+        return group
+
+    async def _commit(self, group: list[tuple[list[Event], "asyncio.Future[list[bool]]"]]) -> None:
+        together = [event for events, _ in group for event in events]
+        try:
+            fresh = await asyncio.to_thread(self._store.append, together)
+            self._apply([event for event, new in zip(together, fresh, strict=True) if new])
+        except Exception as error:
+            for _, future in group:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        start = 0
+        for events, future in group:
+            if not future.done():
+                future.set_result(fresh[start : start + len(events)])
+            start += len(events)
