@@ -251,6 +251,18 @@ def test_arms(tmp_path: Path) -> None:
             assert answer["experiment"] == "test"
             names.add(answer["arm"])
         assert names == {"a", "b"}
+        event = {"event_id": "e", "query_id": "q", "item_id": "i1", "timestamp": 1}
+        client.post("/events", json={"events": [event]})
+        text = client.get("/metrics").text
+    assert 'dualtower_answers_total{arm="a"}' in text
+    stored = [
+        event for block in open_store(tmp_path / "events.db").replay() for event in block.events
+    ]
+    shown = {event.query_id: event for event in stored if event.kind == "exposure"}
+    assert len(shown) == 20
+    for query, event in shown.items():
+        assert event.arm == experiment.arm_of(query).name
+        assert (event.experiment, event.value, event.item_id) == ("test", 1, best[event.arm][0])
 
 
 def test_the_documentation_has_examples(client: TestClient) -> None:

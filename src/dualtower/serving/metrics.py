@@ -24,6 +24,8 @@ class Metrics:
         self.events: Counter[tuple[str, str, str]] = Counter()
         """New events by kind, experiment and arm."""
         self.repeated_events = 0
+        self.lost_exposures = 0
+        """Exposures that the store refused."""
         self.swaps: Counter[str] = Counter()
         """Bundles loaded or refused."""
 
@@ -63,6 +65,8 @@ class Metrics:
         ]
         lines += _head("dualtower_repeated_events_total", "counter", "Events sent again.")
         lines.append(f"dualtower_repeated_events_total {self.repeated_events}")
+        lines += _head("dualtower_lost_exposures_total", "counter", "Refused by the store.")
+        lines.append(f"dualtower_lost_exposures_total {self.lost_exposures}")
         lines += _head("dualtower_swaps_total", "counter", "Bundles loaded or refused.")
         lines += [
             _line("dualtower_swaps_total", count, result=result)

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from dualtower.experiments.assignment import Experiment
 from dualtower.files import MANIFEST
 from dualtower.serving.bodies import RecommendBody, check_query
 from dualtower.serving.deck import Deck, Served, load_quietly, load_served
-from dualtower.serving.event import Event
+from dualtower.serving.event import Event, Id
 from dualtower.serving.metrics import Metrics
 from dualtower.serving.settings import ServeConfig
 from dualtower.serving.store import EventStore
@@ -83,6 +84,8 @@ class Server:
         answer: dict[str, Any] = {"items": items, "scores": scores}
         if arm is not None and self.deck.experiment is not None:
             answer["arm"], answer["experiment"] = arm, self.deck.experiment.name
+            if body.query_id is not None and len(items):
+                self._expose(body.query_id, items, arm, self.deck.experiment.name)
         asked = body.n if body.quota is None else sum(body.quota.values())
         self.metrics.short_answers += len(items) < asked
         self.metrics.answers[arm or ""] += 1
@@ -154,6 +157,27 @@ class Server:
                 self.deck.place(arm, served)
         # Freeing gigabytes takes a while, so a thread lets go of them last.
         await asyncio.to_thread(old.clear)
+
+    def _expose(self, query_id: Id, items: Any, arm: str, experiment: str) -> None:
+        """Log that a query was shown items of an arm; one event for all of them."""
+        if self._writer is None:
+            return
+        first = items[0]
+        event = Event(
+            f"exposure-{uuid.uuid4().hex}",
+            query_id,
+            first if isinstance(first, str) else int(first),
+            time.time(),
+            "exposure",
+            float(len(items)),
+            experiment,
+            arm,
+        )
+        self._writer.post([event], self._lost)
+
+    def _lost(self, error: BaseException) -> None:
+        self.metrics.lost_exposures += 1
+        self._note(f"an exposure was not stored: {error}")
 
     def _apply(self, events: Sequence[Event]) -> None:
         # Arms that share a bundle share its events.

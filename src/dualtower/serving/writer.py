@@ -43,6 +43,19 @@ class EventWriter:
         self._wakes.set()
         return await future
 
+    def post(self, events: list[Event], failed: Callable[[BaseException], None]) -> None:
+        """As `write`, for a caller who does not wait; `failed` hears of an error."""
+
+        def done(future: "asyncio.Future[list[bool]]") -> None:
+            error = None if future.cancelled() else future.exception()
+            if error is not None:
+                failed(error)
+
+        future: asyncio.Future[list[bool]] = asyncio.get_running_loop().create_future()
+        future.add_done_callback(done)
+        self._waiting.append((events, future))
+        self._wakes.set()
+
     async def stop(self) -> None:
         """Write what waits, and end."""
         while self._waiting:

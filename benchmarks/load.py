@@ -1,0 +1,186 @@
+"""A load generator: requests at a given rate whatever the answers do, or as fast as they come.
+
+Latency of the open loop counts from the moment at which a request was due, so a server that falls
+behind cannot hide it.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass
+class Load:
+    """What a run of requests gave."""
+
+    seconds: float = 0.0
+    """From the first request to the last answer."""
+    latencies: list[float] = field(default_factory=list)
+    """Of each answer, in seconds."""
+    failures: int = 0
+    """Answers with another status than 200, and connections that broke."""
+    short: int = 0
+    """Answers smaller than an answer of a hundred items can be."""
+
+    @property
+    def rate(self) -> float:
+        """Answers a second."""
+        return len(self.latencies) / self.seconds if self.seconds else 0.0
+
+    def percentile_ms(self, percent: float) -> float:
+        """A percentile of the latency in milliseconds."""
+        return float(np.percentile(self.latencies, percent) * 1_000) if self.latencies else 0.0
+
+
+class _Connection(asyncio.Protocol):
+    """One kept-alive connection with at most one request under way."""
+
+    def __init__(self, smallest: int) -> None:
+        self._smallest = smallest
+        self._received = bytearray()
+        self._answer: asyncio.Future[tuple[bool, bool]] | None = None
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self._transport = cast(asyncio.Transport, transport)
+
+    def ask(self, request: bytes) -> "asyncio.Future[tuple[bool, bool]]":
+        """Send a request; gives whether it was answered with 200, and whether in full."""
+        assert self._transport is not None
+        self._answer = asyncio.get_running_loop().create_future()
+        self._received.clear()
+        self._transport.write(request)
+        return self._answer
+
+    def data_received(self, data: bytes) -> None:
+        """Wait for head and body."""
+        self._received += data
+        end = self._received.find(b"\r\n\r\n")
+        if end < 0 or self._answer is None or self._answer.done():
+            return
+        head = bytes(self._received[:end]).lower()
+        length = int(head.partition(b"content-length:")[2].split(b"\r\n", 1)[0])
+        if len(self._received) >= end + 4 + length:
+            good = head.startswith(b"http/1.1 200")
+            self._answer.set_result((good, length >= self._smallest))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """A request under way has failed."""
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result((False, True))
+
+    def close(self) -> None:
+        """End the connection."""
+        if self._transport is not None:
+            self._transport.close()
+
+
+def recommend_request(port: int, query_id: int, n: int) -> bytes:
+    """POST /recommend for one query."""
+    body = f'{{"query_id":{query_id},"n":{n}}}'.encode()
+    return (
+        f"POST /recommend HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-type: application/json\r\n"
+        f"content-length: {len(body)}\r\n\r\n"
+    ).encode() + body
+
+
+async def closed_loop(
+    port: int, requests: Iterator[bytes], connections: int, seconds: float, smallest: int
+) -> Load:
+    """As fast as answers come, over so many connections."""
+    load = Load()
+    opened = [await _open(port, smallest) for _ in range(connections)]
+    start = time.perf_counter()
+
+    async def work(connection: _Connection) -> None:
+        while (begun := time.perf_counter()) - start < seconds:
+            good, full = await connection.ask(next(requests))
+            _count(load, begun, good, full)
+
+    await asyncio.gather(*map(work, opened))
+    load.seconds = time.perf_counter() - start
+    for connection in opened:
+        connection.close()
+    return load
+
+
+async def open_loop(
+    port: int,
+    requests: Iterator[bytes],
+    due: npt.NDArray[np.float64],
+    smallest: int,
+    connections: int = 32,
+) -> Load:
+    """Each request at its time, over as many connections as that needs.
+
+    Args:
+        port: of the server on this machine.
+        requests: what to send.
+        due: seconds after the start, ascending.
+        smallest: bytes below which an answer counts as short.
+        connections: opened beforehand; more are opened when all are busy.
+    """
+    load = Load()
+    free = [await _open(port, smallest) for _ in range(connections)]
+    everything = list(free)
+    tasks: set[asyncio.Task[None]] = set()
+    start = time.perf_counter()
+
+    async def one(at: float) -> None:
+        if not free:
+            free.append(await _open(port, smallest))
+            everything.append(free[-1])
+        connection = free.pop()
+        good, full = await connection.ask(next(requests))
+        if good:
+            free.append(connection)
+        _count(load, start + at, good, full)
+
+    for at in due.tolist():
+        wait = start + at - time.perf_counter()
+        if wait > 0:
+            await asyncio.sleep(wait)
+        task = asyncio.create_task(one(at))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+    await asyncio.gather(*tasks)
+    load.seconds = time.perf_counter() - start
+    for connection in everything:
+        connection.close()
+    return load
+
+
+def arrivals(rate: float, seconds: float, seed: int) -> npt.NDArray[np.float64]:
+    """Times of a Poisson process, in seconds from 0."""
+    random = np.random.default_rng(seed)
+    gaps = random.exponential(1 / rate, size=max(1, int(rate * seconds)))
+    times: npt.NDArray[np.float64] = np.cumsum(gaps)
+    return times
+
+
+def random_requests(
+    make: Callable[[int], bytes], queries: int, seed: int, at_once: int = 65_536
+) -> Iterator[bytes]:
+    """Endless requests of random queries out of 0 … queries - 1."""
+    random = np.random.default_rng(seed)
+    while True:
+        for query in random.integers(0, queries, at_once).tolist():
+            yield make(query)
+
+
+async def _open(port: int, smallest: int) -> _Connection:
+    loop = asyncio.get_running_loop()
+    _, connection = await loop.create_connection(lambda: _Connection(smallest), "127.0.0.1", port)
+    return connection
+
+
+def _count(load: Load, begun: float, good: bool, full: bool) -> None:
+    load.latencies.append(time.perf_counter() - begun)
+    load.failures += not good
+    load.short += good and not full

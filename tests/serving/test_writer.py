@@ -1,0 +1,75 @@
+import asyncio
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from dualtower.errors import StoreError
+from dualtower.serving.event import Event
+from dualtower.serving.store import Block
+from dualtower.serving.writer import EventWriter
+
+
+class Memory:
+    """A store that says how events were grouped."""
+
+    def __init__(self) -> None:
+        self.groups: list[list[str]] = []
+        self.known: set[str] = set()
+        self.fails = False
+
+    def append(self, events: Sequence[Event]) -> list[bool]:
+        if self.fails:
+            raise StoreError("the disk is full")
+        self.groups.append([event.event_id for event in events])
+        fresh = []
+        for event in events:
+            fresh.append(event.event_id not in self.known)
+            self.known.add(event.event_id)
+        return fresh
+
+    def replay(self, after: int = 0) -> Iterator[Block]:
+        return iter(())
+
+    def close(self) -> None: ...
+
+
+def event(name: str) -> Event:
+    return Event(name, "q", "i", 1.0)
+
+
+def test_events_that_wait_together_are_committed_together() -> None:
+    store, applied = Memory(), list[str]()
+
+    async def work() -> list[list[bool]]:
+        writer = EventWriter(
+            store, lambda events: applied.extend(event.event_id for event in events)
+        )
+        writer.start()
+        found = await asyncio.gather(
+            writer.write([event("a"), event("b")]), writer.write([event("b"), event("c")])
+        )
+        await writer.stop()
+        return found
+
+    assert asyncio.run(work()) == [[True, True], [False, True]]
+    assert store.groups == [["a", "b", "b", "c"]]
+    assert applied == ["a", "b", "c"]
+
+
+def test_nothing_is_acknowledged_or_applied_where_the_store_fails() -> None:
+    store, applied, lost = Memory(), list[Event](), list[BaseException]()
+    store.fails = True
+
+    async def work() -> None:
+        writer = EventWriter(store, applied.extend)
+        writer.start()
+        writer.post([event("x")], lost.append)
+        with pytest.raises(StoreError, match="the disk is full"):
+            await writer.write([event("a")])
+        store.fails = False
+        assert await writer.write([event("a")]) == [True]
+        await writer.stop()
+
+    asyncio.run(work())
+    assert [found.event_id for found in applied] == ["a"]
+    assert len(lost) == 1
