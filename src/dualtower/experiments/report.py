@@ -94,7 +94,7 @@ def make_report(
     believed = ratio.verdict != "blocked"
     days = range(observations.days) if believed else range(0)
     looks = tuple(_with_bounds(look_at(observations, experiment, day), experiment) for day in days)
-    decisive = _decisive(looks[-1].estimates) if looks else []
+    last = decisive(looks[-1].estimates) if looks else []
     return Report(
         experiment=experiment.name,
         control=names[0],
@@ -108,7 +108,7 @@ def make_report(
         daily=tuple(look_at(observations, experiment, day, alone=True) for day in days)
         if daily
         else (),
-        decisive=tuple(correct(decisive)),
+        decisive=tuple(correct(last)),
         crossed={arm: _first_crossing(looks, arm, experiment.primary) for arm in names[1:]}
         if believed
         else {},
@@ -148,6 +148,11 @@ def look_at(
         queries={name: int(count) for name, count in zip(observations.arms, counts, strict=True)},
         estimates=tuple(estimates),
     )
+
+
+def decisive(estimates: Iterable[Estimate]) -> list[Estimate]:
+    """Of each arm and metric the estimate with CUPED, or the one that there is without."""
+    return list({(found.arm, found.metric): found for found in estimates}.values())
 
 
 def verdicts(report: Report) -> list[str]:
@@ -212,14 +217,9 @@ def _with_bounds(look: Look, experiment: Experiment) -> Look:
     return look.model_copy(update={"estimates": tuple(estimates)})
 
 
-def _decisive(estimates: Iterable[Estimate]) -> list[Estimate]:
-    """Of each arm and metric the estimate with CUPED, or the one that there is."""
-    return list({(found.arm, found.metric): found for found in estimates}.values())
-
-
 def _first_crossing(looks: Iterable[Look], arm: str, primary: str) -> int | None:
     for look in looks:
-        for found in _decisive(look.estimates):
+        for found in decisive(look.estimates):
             mine = (found.arm, found.metric) == (arm, primary)
             if mine and found.planned is not None and found.planned.significant:
                 return look.day

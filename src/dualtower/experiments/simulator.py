@@ -6,13 +6,18 @@ an arm only the rate of clicks, the rate of orders a click, and the value of an 
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
+import tomlkit
 from pydantic import Field, model_validator
 
 from dualtower.config import Settings
+from dualtower.experiments.assignment import Arm, Experiment
 from dualtower.experiments.observations import Before, Floats, Observations
+from dualtower.files import replacing_file, write_text
 
 FIRST_DAY = "2024-05-06"
 _DAY_MICROSECONDS = 86_400_000_000
@@ -203,10 +208,47 @@ def events_before(observations: Observations) -> pl.DataFrame:
     return pl.concat(parts)
 
 
+def simulated_experiment(plan: Plan, seed: int) -> tuple[Experiment, Observations]:
+    """What was planned, and one simulation of it.
+
+    Args:
+        plan: what happens.
+        seed: of all that is by chance.
+    """
+    arms = tuple(Arm(name=name, weight=share, bundle=name) for name, share in plan.shares.items())
+    planned = Experiment(
+        name="simulated",
+        salt="simulated",
+        arms=arms,
+        days=plan.days,
+        expected_queries=max(plan.queries, 2),
+    )
+    return planned, simulate(plan, np.random.default_rng(seed))
+
+
+def write_simulated(folder: str | Path, experiment: Experiment, observations: Observations) -> None:
+    """Write experiment.toml, events.parquet and before.parquet, as the commands take them.
+
+    Args:
+        folder: made where it does not exist.
+        experiment: what was planned.
+        observations: what was simulated.
+    """
+    written = {
+        "events.parquet": events_of(observations, experiment.name),
+        "before.parquet": events_before(observations),
+    }
+    for name, table in written.items():
+        with replacing_file(Path(folder) / name) as beside:
+            table.write_parquet(beside)
+    text = tomlkit.dumps(experiment.model_dump(mode="json"))
+    write_text(Path(folder) / "experiment.toml", text)
+
+
 def _behaviour(
     generator: np.random.Generator,
     model: ClickModel,
-    visits: np.ndarray,
+    visits: npt.NDArray[np.int64],
     click_rate: Floats,
     order_rate: Floats | float,
     value: Floats,

@@ -253,6 +253,48 @@ def sample_ratio(queries: Mapping[str, int], expected: Mapping[str, float]) -> S
     )
 
 
+@dataclass(frozen=True)
+class Solved:
+    """A lift and how many queries of two arms together find it."""
+
+    lift: float
+    queries: float
+
+
+def solve_power(
+    metric: Literal["ctr", "gmv"],
+    past: "Aggregates",
+    *,
+    ratio: float,
+    power: float,
+    lift: float | None = None,
+    queries: int | None = None,
+) -> Solved:
+    """What one look at two arms finds with the given probability.
+
+    Args:
+        metric: which one.
+        past: aggregates of queries as they will come.
+        ratio: queries of the arm over those of the control.
+        power: the probability.
+        lift: the relative difference, to solve for the queries; or
+        queries: of both arms together, to solve for the lift.
+    """
+    columns = next((one.numerator, one.denominator) for one in METRICS if one.name == metric)
+    estimator = _tea("metrics").RatioOfMeans(
+        *columns,
+        alpha=ALPHA,
+        use_t=False,
+        ratio=ratio,
+        power=power,
+        rel_effect_size=lift,
+        n_obs=queries,
+    )
+    wanted = "rel_effect_size" if lift is None else "n_obs"
+    (found,) = estimator.solve_power_from_aggregates(past, wanted)
+    return Solved(lift=found.rel_effect_size, queries=found.n_obs)
+
+
 def check_library() -> None:
     """Check that the estimates can be made, before the work that they are for.
 
