@@ -16,6 +16,7 @@ from dualtower.errors import BundleError, ConfigError, DataError, NotFittedError
 from dualtower.files import read_folder, read_manifest, replacing_folder, write_manifest
 from dualtower.models.base import Model, VectorModel
 from dualtower.progress import progress_bar
+from dualtower.retrieval.bundle_check import check_parts
 from dualtower.retrieval.bundle_files import (
     read_encoder,
     read_weights,
@@ -180,6 +181,7 @@ class Bundle:
                 )
             state, vectors = read_weights(folder)
             encoder = read_encoder(folder, manifest)
+            check_parts(manifest, encoder, vectors)
             model = kind.from_state(manifest.config, encoder.space, state)
             index = build_index(
                 vectors,
