@@ -4,14 +4,19 @@ No value of any type here nests deeper than a feature's list, so a body of endle
 refused at the first one that has no place. `documents.py` describes the same for OpenAPI.
 """
 
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
 from dualtower.errors import DataError
-from dualtower.serving.event import Id
+from dualtower.serving.event import LONGEST_ID
 from dualtower.serving.settings import ServeConfig
 
+BodyId = (
+    Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+    | Annotated[str, msgspec.Meta(max_length=LONGEST_ID)]
+)
+"""An id that columns can hold."""
 Value = None | bool | int | float | str | list[int | float | str]
 """A feature's value."""
 T = TypeVar("T")
@@ -20,13 +25,13 @@ T = TypeVar("T")
 class RecommendBody(msgspec.Struct, forbid_unknown_fields=True):
     """POST /recommend."""
 
-    query_id: Id | None = None
+    query_id: BodyId | None = None
     n: int = 100
     exclude_seen: bool = True
-    exclude: list[Id] = []
-    category: Id | list[Id] | None = None
+    exclude: list[BodyId] = []
+    category: BodyId | list[BodyId] | None = None
     quota: dict[str, int] | None = None
-    history: list[Id] | None = None
+    history: list[BodyId] | None = None
     features: dict[str, Value] | None = None
     context: dict[str, Value] | None = None
 
@@ -41,8 +46,8 @@ class EventBody(msgspec.Struct, forbid_unknown_fields=True):
     """One event of POST /events."""
 
     event_id: str
-    query_id: Id
-    item_id: Id
+    query_id: BodyId
+    item_id: BodyId
     timestamp: int | float
     kind: str = "click"
     value: int | float = 0.0

@@ -4,7 +4,11 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-DocumentedId = Annotated[int | str, Field(description="An id: a whole number or a text.")]
+from dualtower.serving.event import LONGEST_ID
+
+DocumentedId = (
+    Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | Annotated[str, Field(max_length=LONGEST_ID)]
+)
 DocumentedValue = None | bool | int | float | str | list[int | float | str]
 
 
