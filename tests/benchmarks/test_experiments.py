@@ -5,7 +5,7 @@ from scipy.stats import binomtest
 
 from benchmarks.experiments import LIFTED, NOTHING, Row, row, scenario, skewed, wilson
 
-RUNS = 100
+RUNS = 300
 
 
 def rates(rows: list[Row]) -> dict[tuple[object, object], int]:
@@ -16,7 +16,7 @@ def rates(rows: list[Row]) -> dict[tuple[object, object], int]:
 
 
 def test_with_no_difference_only_the_naive_ways_find_one() -> None:
-    found = rates(scenario(NOTHING, RUNS, 1_500))
+    found = rates(scenario(NOTHING, RUNS, 1_000, 5))
     for (procedure, metric), count in found.items():
         if procedure == "one look":
             assert binomtest(count, RUNS, 0.05).pvalue > 1e-3, metric
@@ -27,9 +27,9 @@ def test_with_no_difference_only_the_naive_ways_find_one() -> None:
 
 
 def test_the_planted_lift_is_in_the_interval() -> None:
-    found = rates(scenario(LIFTED, 40, 1_500))
+    found = rates(scenario(LIFTED, 100, 1_000, 5))
     for metric in ("ctr", "ctr cuped", "gmv", "gmv cuped"):
-        assert binomtest(found["lift in the interval", metric], 40, 0.95).pvalue > 1e-3, metric
+        assert binomtest(found["lift in the interval", metric], 100, 0.95).pvalue > 1e-3, metric
 
 
 def test_the_sample_ratio_finds_what_the_normal_approximation_says() -> None:
