@@ -1,6 +1,7 @@
 """The simulator: its rates are the model's, and its log adds up to its sums."""
 
 import numpy as np
+import polars as pl
 import pytest
 
 from dualtower.experiments.observations import read_observations
@@ -61,7 +62,9 @@ def test_the_log_adds_up_to_the_same_sums() -> None:
     found = simulate(Plan(queries=300), np.random.default_rng(4))
     events = events_of(found, "e")
     read = read_observations(events, "e", found.arms, before=events_before(found))
-    order = np.argsort(np.arange(len(found.arm)).astype(str))
+    order = np.argsort(found.query_ids.cast(pl.String).to_numpy())
+    assert read.query_ids.to_list() == found.query_ids.cast(pl.String).sort().to_list()
+    assert len(found.query_ids) < 300
     assert read.first_day == found.first_day
     for name in ("arm", "exposed", "impressions", "clicks", "gmv"):
         np.testing.assert_allclose(getattr(read, name), getattr(found, name)[order])

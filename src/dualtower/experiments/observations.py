@@ -51,6 +51,8 @@ class Observations:
 
     arms: tuple[str, ...]
     """Names; the first is the control."""
+    query_ids: pl.Series
+    """Each query's id, `[queries]`."""
     arm: npt.NDArray[np.int64]
     """Each query's arm, as a place in `arms`, `[queries]`."""
     exposed: npt.NDArray[np.int64]
@@ -155,6 +157,7 @@ def read_observations(
     codes = pl.Series(arms, dtype=pl.String).to_frame("arm").with_row_index("code")
     return Observations(
         arms=tuple(arms),
+        query_ids=kept["query"],
         arm=kept.join(codes, on="arm", how="left", maintain_order="left")["code"]
         .cast(pl.Int64)
         .to_numpy(),

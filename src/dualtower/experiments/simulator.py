@@ -104,8 +104,8 @@ def simulate(
             else it is drawn.
 
     Returns:
-        Sums of the queries that came, in order; what they did before is there too unless
-        `days_before` is 0.
+        Sums of the queries that came, in order; their ids are their numbers, from 0, among all.
+        What they did before is there too unless `days_before` is 0.
     """
     model, count = plan.model, plan.queries
     shares = np.array(list(plan.shares.values()))
@@ -143,6 +143,7 @@ def simulate(
         before = Before(impressions=found[0][came], clicks=found[1][came], gmv=found[3][came])
     return Observations(
         arms=tuple(plan.shares),
+        query_ids=pl.Series(came),
         arm=arms[came].astype(np.int64),
         exposed=visits[came].astype(bool).argmax(axis=1).astype(np.int64),
         impressions=impressions[came],
@@ -177,7 +178,7 @@ def events_of(observations: Observations, experiment: str) -> pl.DataFrame:
         parts.append(
             pl.DataFrame(
                 {
-                    "query_id": query,
+                    "query_id": observations.query_ids.gather(query),
                     "experiment": experiment,
                     "arm": pl.Series(observations.arms).gather(observations.arm[query]),
                     "kind": kind,
@@ -204,7 +205,15 @@ def events_before(observations: Observations) -> pl.DataFrame:
         )
         for kind, values in kinds:
             query = np.flatnonzero(values)
-            parts.append(pl.DataFrame({"query_id": query, "kind": kind, "value": values[query]}))
+            parts.append(
+                pl.DataFrame(
+                    {
+                        "query_id": observations.query_ids.gather(query),
+                        "kind": kind,
+                        "value": values[query],
+                    }
+                )
+            )
     return pl.concat(parts)
 
 

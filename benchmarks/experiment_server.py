@@ -1,0 +1,251 @@
+"""A simulated week through the real server: arms, events and report end to end.
+
+    python -m benchmarks.experiment_server BUNDLE OTHER_BUNDLE
+
+Starts `dualtower serve` on a free port with an experiment of the two bundles, asks it for every
+query's candidates and arm, posts the week's exposures, clicks and orders, and reports on the
+server's event store. The report must be the one that the simulation itself gives. The simulated
+week is in the past; the exposures that the server logs itself, of today, are checked apart.
+"""
+
+import argparse
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import tomlkit
+
+from dualtower.errors import DualtowerError
+from dualtower.experiments.assignment import Arm, Experiment
+from dualtower.experiments.observations import read_observations
+from dualtower.experiments.report import Report, make_report, verdicts
+from dualtower.experiments.simulator import Lift, Plan, events_before, events_of, simulate
+from dualtower.files import write_text
+from dualtower.progress import progress_bar
+from dualtower.serving.event_table import event_table
+
+BATCH = 256
+"""Queries or events of a request: what the server takes by default."""
+SHOWN = 10
+START_SECONDS = 120.0
+
+
+class Client:
+    """One connection to a server."""
+
+    def __init__(self, port: int) -> None:
+        self._connection = HTTPConnection("127.0.0.1", port, timeout=60)
+
+    def post(self, path: str, body: Any) -> Any:
+        """The answer to a request.
+
+        Raises:
+            DualtowerError: the server refuses it; the message is its own.
+        """
+        headers = {"content-type": "application/json"}
+        self._connection.request("POST", path, json.dumps(body), headers)
+        response = self._connection.getresponse()
+        answer = json.loads(response.read())
+        if response.status != 200:
+            raise DualtowerError(f"{path}: {response.status}: {answer}")
+        return answer
+
+
+@dataclass(frozen=True)
+class Week:
+    """What came of a week."""
+
+    requests: int
+    events: int
+    served: Report
+    """From the server's event store."""
+    simulated: Report
+    """From the simulation, without a server."""
+
+
+@contextmanager
+def serving(folder: Path, experiment: Experiment, bundle: Path) -> Iterator[Client]:
+    """The server in a process of its own, until the end of the block; events in `events.db`."""
+    file, port = folder / "experiment.toml", _free_port()
+    write_text(file, tomlkit.dumps(experiment.model_dump(mode="json")))
+    program = "from dualtower.cli import app; app()"
+    arguments = ["serve", str(bundle), "--port", str(port), "--experiment", str(file)]
+    command = [sys.executable, "-c", program, *arguments, "--events", str(folder / "events.db")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, env=environment) as process:
+        try:
+            _wait(process, port)
+            yield Client(port)
+        finally:
+            process.terminate()
+
+
+def drive(client: Client, events: Path, experiment: Experiment, plan: Plan, seed: int = 0) -> Week:
+    """Take a simulated week through a server.
+
+    Args:
+        client: of a server with this experiment.
+        events: its event store.
+        experiment: what the server was started with.
+        plan: what happens; its shares are named as the arms are.
+        seed: of the simulation.
+
+    Raises:
+        DualtowerError: the server refuses a request, answers with another arm than the hash's, or
+            did not log what it showed.
+    """
+    places = {name: place for place, name in enumerate(plan.shares)}
+    answers = [
+        answer
+        for numbers in _batches(range(plan.queries), "queries")
+        for answer in client.post(
+            "/recommend/batch",
+            {"queries": [{"query_id": number, "n": SHOWN} for number in numbers]},
+        )["answers"]
+    ]
+    for number, answer in enumerate(answers):
+        expected = experiment.arm_of(number).name
+        if (answer["experiment"], answer["arm"]) != (experiment.name, expected):
+            raise DualtowerError(f"query {number}: answered by {answer['arm']}, not {expected}")
+    arms = [places[answer["arm"]] for answer in answers]
+    observations = simulate(plan, np.random.default_rng(seed), arm=arms)
+    log = [
+        {
+            "event_id": f"{experiment.name}/{place}",
+            "query_id": row["query_id"],
+            "item_id": _shown(answers[row["query_id"]]["items"], place),
+            "timestamp": row["timestamp"].timestamp(),
+            **{name: row[name] for name in ("kind", "value", "experiment", "arm")},
+        }
+        for place, row in enumerate(events_of(observations, experiment.name).iter_rows(named=True))
+    ]
+    for batch in _batches(log, "events"):
+        if not all(client.post("/events", {"events": batch})["new"]):
+            raise DualtowerError("the server's store has events of an earlier week; empty it")
+    before = events_before(observations)
+    stored = event_table(events)
+    simulated = pl.col("timestamp") <= log[-1]["timestamp"]
+    _check_logged(stored.filter(~simulated), answers)
+    served = read_observations(
+        stored.filter(simulated),
+        experiment.name,
+        list(plan.shares),
+        before=None if before.is_empty() else before,
+    )
+    return Week(
+        requests=-(-plan.queries // BATCH) - (-len(log) // BATCH),
+        events=len(log),
+        served=make_report(served, experiment),
+        simulated=make_report(observations, experiment),
+    )
+
+
+def difference(week: Week) -> float:
+    """The largest difference between the two reports' estimates; they should agree."""
+    pairs = zip(
+        [found for look in week.served.cumulative for found in look.estimates],
+        [found for look in week.simulated.cumulative for found in look.estimates],
+        strict=True,
+    )
+    return max(
+        abs(float(getattr(mine, name)) - float(getattr(other, name)))
+        for mine, other in pairs
+        for name in ("lift", "low", "high", "p_value")
+    )
+
+
+def _check_logged(logged: pl.DataFrame, answers: Sequence[Any]) -> None:
+    """Check that the server logged one exposure for each answer, with its arm and items."""
+    expected = pl.DataFrame(
+        {
+            "query_id": [str(number) for number in range(len(answers))],
+            "arm": [answer["arm"] for answer in answers],
+            "kind": "exposure",
+            "value": [float(len(answer["items"])) for answer in answers],
+        }
+    )
+    found = logged.select(expected.columns)
+    if not found.sort("query_id").equals(expected.sort("query_id")):
+        raise DualtowerError("the server's own exposures are not those of its answers")
+
+
+def _batches(rows: Sequence[Any], unit: str) -> Iterator[Sequence[Any]]:
+    with progress_bar(f"{unit} to the server", len(rows), unit) as bar:
+        for start in range(0, len(rows), BATCH):
+            yield rows[start : start + BATCH]
+            bar.advance(min(BATCH, len(rows) - start))
+
+
+def _shown(items: Sequence[Any], place: int) -> Any:
+    """One of the items that the query was shown."""
+    return items[place % len(items)]
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _wait(process: "subprocess.Popen[bytes]", port: int) -> None:
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            raise DualtowerError(f"the server ended with status {process.returncode}")
+        try:
+            connection = HTTPConnection("127.0.0.1", port, timeout=5)
+            connection.request("GET", "/ready")
+            if connection.getresponse().status == 200:
+                return
+        except OSError:
+            pass
+        time.sleep(0.05)
+    raise DualtowerError(f"the server was not ready after {START_SECONDS:g} s")
+
+
+def main() -> None:
+    """Run one week and print its report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("bundles", type=Path, nargs=2, help="of the control and the treatment")
+    parser.add_argument("--queries", type=int, default=5_000)
+    parser.add_argument("--clicks", type=float, default=0.08, help="planted lift")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    names = ("control", "treatment")
+    experiment = Experiment(
+        name="simulated-week",
+        salt=f"week-{options.seed}",
+        arms=tuple(
+            Arm(name=name, bundle=str(bundle.resolve()))
+            for name, bundle in zip(names, options.bundles, strict=True)
+        ),
+        expected_queries=options.queries,
+    )
+    plan = Plan(
+        queries=options.queries,
+        shares=experiment.shares,
+        lifts={"treatment": Lift(clicks=options.clicks)},
+    )
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with serving(folder, experiment, options.bundles[0]) as client:
+            week = drive(client, folder / "events.db", experiment, plan, options.seed)
+    print(f"{week.requests:,} requests, {week.events:,} events; true lift {options.clicks:+.1%}")
+    print("\n".join(verdicts(week.served)))
+    print(f"largest difference from the simulation's own report: {difference(week):.1e}")
+
+
+if __name__ == "__main__":
+    main()
