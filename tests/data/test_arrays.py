@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from dualtower.data.arrays import (
     ArrayWriter,
@@ -9,6 +10,7 @@ from dualtower.data.arrays import (
     memory_map,
     query_chunks,
     read_events,
+    save_array,
 )
 from dualtower.data.columns import FeatureColumn
 from dualtower.schema import Feature, FeatureKind
@@ -56,3 +58,18 @@ def test_chunks_cover_all_rows_once_and_respect_the_size() -> None:
     offsets = np.array([0, 0, 3, 4, 14, 15, 16, 16], dtype=np.int64)
     chunks = list(query_chunks(offsets, 4))
     assert chunks == [(0, 3), (3, 4), (4, 7)]
+
+
+def test_an_array_reads_back(tmp_path: Path) -> None:
+    for array in (np.arange(6, dtype=np.float32).reshape(3, 2).T, np.zeros((0, 3), dtype=np.int8)):
+        save_array(tmp_path / "a.npy", array)
+        found = np.load(tmp_path / "a.npy", allow_pickle=False)
+        assert found.dtype == array.dtype
+        np.testing.assert_array_equal(found, array)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_reported_for_every_length() -> None:
+    for length in (1, 1000, 100_000):
+        with pytest.raises(OSError, match="No space left"):
+            save_array(Path("/dev/full"), np.zeros(length))

@@ -48,3 +48,9 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     Vocabulary(pl.Series([3, 1])).save(tmp_path / "values.parquet")
     loaded = Vocabulary.load(tmp_path / "values.parquet")
     assert loaded.encode(pl.Series([1, 3])).tolist() == [2, 1]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_reported() -> None:
+    with pytest.raises(OSError, match="No space left"):
+        Vocabulary(pl.Series(["a", "b"])).save(Path("/dev/full"))

@@ -34,7 +34,9 @@ class ArrayWriter:
             self._file = open(self.path, "wb")  # noqa: SIM115 - closed by `close`
             self._template = np.ascontiguousarray(array[:0])
             self._header()
-        np.ascontiguousarray(array, dtype=self._template.dtype).tofile(self._file)
+        # Not by `tofile` or `np.save`: on a full disk they lose the end of an array in silence.
+        whole = np.ascontiguousarray(array, dtype=self._template.dtype)
+        self._file.write(whole.reshape(-1).view(np.uint8).data)
         self.rows += len(array)
 
     def close(self) -> None:
@@ -51,6 +53,17 @@ class ArrayWriter:
         header = {"descr": self._template.dtype.str, "fortran_order": False, "shape": shape}
         # NumPy pads the header so that a longer first axis fits in the same number of bytes.
         np.lib.format.write_array_header_1_0(self._file, header)  # type: ignore[arg-type]
+
+
+def save_array(path: Path, array: npt.NDArray[Any]) -> None:
+    """Write an array as one `.npy` file, with an error wherever the disk does not take it.
+
+    Raises:
+        OSError: the disk is full or broken.
+    """
+    writer = ArrayWriter(path)
+    writer.append(array)
+    writer.close()
 
 
 @dataclass(frozen=True)

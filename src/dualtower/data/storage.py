@@ -16,6 +16,7 @@ from dualtower.data.arrays import (
     memory_map,
     query_chunks,
     read_events,
+    save_array,
 )
 from dualtower.data.columns import FeatureColumn
 from dualtower.data.dataset import Dataset
@@ -163,7 +164,7 @@ def _read_array(path: Path) -> npt.NDArray[Any]:
 
 
 def _save_array(folder: Path, name: str, array: npt.NDArray[Any]) -> None:
-    np.save(array_file(folder, name), np.ascontiguousarray(array), allow_pickle=False)
+    save_array(array_file(folder, name), array)
 
 
 def _vocabulary_file(folder: Path, name: str) -> Path:

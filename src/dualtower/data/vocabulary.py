@@ -42,8 +42,15 @@ class Vocabulary:
         return with_unknown.gather(rows)
 
     def save(self, path: Path) -> None:
-        """Write the values as a Parquet file of one column."""
-        self.values.to_frame().write_parquet(path)
+        """Write the values as a Parquet file of one column.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        try:
+            self.values.to_frame().write_parquet(path)
+        except pl.exceptions.PolarsError as error:
+            raise OSError(f"{path}: {error}") from error
 
     @classmethod
     def load(cls, path: Path) -> "Vocabulary":

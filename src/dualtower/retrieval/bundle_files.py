@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from dualtower.data.arrays import ArrayWriter, memory_map, query_chunks
+from dualtower.data.arrays import ArrayWriter, memory_map, query_chunks, save_array
 from dualtower.data.columns import FeatureColumn, Ragged, Ranges
 from dualtower.data.vocabulary import Vocabulary
 from dualtower.retrieval.manifest import BundleManifest
@@ -20,10 +21,17 @@ _VECTORS = "items.safetensors"
 
 
 def write_weights(folder: Path, state: Arrays, vectors: npt.NDArray[np.float32]) -> None:
-    """Write the model's state and the corpus's item vectors."""
+    """Write the model's state and the corpus's item vectors.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
     arrays = {name: np.ascontiguousarray(array) for name, array in state.items()}
-    save_file(arrays, folder / _STATE)
-    save_file({"vectors": vectors}, folder / _VECTORS)
+    for path, content in ((folder / _STATE, arrays), (folder / _VECTORS, {"vectors": vectors})):
+        try:
+            save_file(content, path)
+        except SafetensorError as error:
+            raise OSError(f"{path}: {error}") from error
 
 
 def read_weights(folder: Path) -> tuple[Arrays, npt.NDArray[np.float32]]:
@@ -33,13 +41,13 @@ def read_weights(folder: Path) -> tuple[Arrays, npt.NDArray[np.float32]]:
 
 def write_encoder(folder: Path, encoder: RequestEncoder) -> None:
     """Write all of the encoder that the manifest does not hold."""
-    _write(folder / "corpus.npy", encoder.corpus)
-    _write(folder / "item_categories.npy", encoder.item_categories)
+    save_array(folder / "corpus.npy", encoder.corpus)
+    save_array(folder / "item_categories.npy", encoder.item_categories)
     _write_history(folder, encoder.history)
     for number, column in enumerate(encoder.query_features.values()):
-        _write(folder / f"query_feature_{number}_values.npy", column.values)
+        save_array(folder / f"query_feature_{number}_values.npy", column.values)
         if column.offsets is not None:
-            _write(folder / f"query_feature_{number}_offsets.npy", column.offsets)
+            save_array(folder / f"query_feature_{number}_offsets.npy", column.offsets)
     encoder.query_vocabulary.save(folder / "query_vocabulary.parquet")
     encoder.item_vocabulary.save(folder / "item_vocabulary.parquet")
     encoder.category_vocabulary.save(folder / "category_vocabulary.parquet")
@@ -85,8 +93,4 @@ def _write_history(folder: Path, history: Ragged | Ranges) -> None:
     for first, last in query_chunks(offsets):
         writer.append(history.take(np.arange(first, last)).values)
     writer.close()
-    _write(folder / "history_offsets.npy", offsets)
-
-
-def _write(path: Path, array: npt.NDArray[Any]) -> None:
-    np.save(path, array, allow_pickle=False)
+    save_array(folder / "history_offsets.npy", offsets)
