@@ -5,6 +5,7 @@ benchmark checks on many of its weeks that the report says the same to 1e-9.
 """
 
 from dataclasses import dataclass
+from math import exp, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +39,15 @@ class Figures:
     """The always-valid bound at each look, `[looks]`."""
 
 
+@dataclass(frozen=True)
+class _Moments:
+    """Count, means and covariances of the queries' columns."""
+
+    count: int
+    means: Floats
+    covariances: Floats
+
+
 def figures(observations: Observations, winsorise: float, expected: int) -> Figures:
     """The cumulative figures after each day.
 
@@ -59,8 +69,11 @@ def figures(observations: Observations, winsorise: float, expected: int) -> Figu
         now = [part[:, day] for part in sums]
         matrix = np.stack([*now, _cut(now[_GMV], winsorise), *earlier])
         seen = observations.exposed <= day
-        arms = [matrix[:, seen & (observations.arm == place)] for place in (0, 1)]
-        rows.append([_against(arms, metric, cuped) for metric in range(3) for cuped in (0, 1)])
+        arms = [_moments(matrix[:, seen & (observations.arm == place)]) for place in (0, 1)]
+        both = _moments(matrix[:, seen])
+        rows.append(
+            [_against(arms, both, metric, cuped) for metric in range(3) for cuped in (0, 1)]
+        )
         bound = obrien_fleming_bound(day + 1, observations.days, ALPHA)
         planned.append(np.inf if bound is None else bound)
         always.append(always_valid_bound(int(seen.sum()), expected, ALPHA))
@@ -85,31 +98,38 @@ def largest_difference(mine: Figures, report: Report) -> float:
     return largest
 
 
-def _against(arms: list[Floats], metric: int, cuped: int) -> tuple[float, float, float, float]:
+def _against(
+    arms: list[_Moments], both: _Moments, metric: int, cuped: int
+) -> tuple[float, float, float, float]:
     """Lift, its 95% interval, and z."""
-    theta, centre = _regression(np.concatenate(arms, axis=1), metric) if cuped else (0.0, 0.0)
+    theta, centre = _regression(both, metric) if cuped else (0.0, 0.0)
     values, variances = [], []
     for arm in arms:
-        means = arm.mean(axis=1)
-        value, gradient = _quotient(means, metric, 0)
-        value_before, gradient_before = _quotient(means, metric, _COLUMNS)
+        value, gradient = _quotient(arm.means, metric, 0)
+        value_before, gradient_before = _quotient(arm.means, metric, _COLUMNS)
         slope = gradient - theta * gradient_before
         values.append(value - theta * (value_before - centre))
-        variances.append(slope @ np.cov(arm) @ slope / arm.shape[1])
+        variances.append(float(slope @ arm.covariances @ slope) / arm.count)
     control, treatment = values
-    width = _Z * np.sqrt(variances[0] / control**2 + variances[1] / treatment**2)
+    width = _Z * sqrt(variances[0] / control**2 + variances[1] / treatment**2)
     ratio = treatment / control
-    z = (treatment - control) / np.sqrt(sum(variances))
-    return ratio - 1, ratio * np.exp(-width) - 1, ratio * np.exp(width) - 1, z
+    z = (treatment - control) / sqrt(sum(variances))
+    return ratio - 1, ratio * exp(-width) - 1, ratio * exp(width) - 1, z
 
 
-def _regression(both: Floats, metric: int) -> tuple[float, float]:
+def _moments(matrix: Floats) -> _Moments:
+    means = matrix.mean(axis=1)
+    centred = matrix - means[:, None]
+    count = matrix.shape[1]
+    return _Moments(count, means, centred @ centred.T / (count - 1))
+
+
+def _regression(both: _Moments, metric: int) -> tuple[float, float]:
     """The slope of a metric on what was before, and the mean of that, over both arms."""
-    means, covariances = both.mean(axis=1), np.cov(both)
-    _, gradient = _quotient(means, metric, 0)
-    centre, gradient_before = _quotient(means, metric, _COLUMNS)
-    spread = gradient_before @ covariances @ gradient_before
-    return float(gradient @ covariances @ gradient_before / spread), centre
+    _, gradient = _quotient(both.means, metric, 0)
+    centre, gradient_before = _quotient(both.means, metric, _COLUMNS)
+    spread = gradient_before @ both.covariances @ gradient_before
+    return float(gradient @ both.covariances @ gradient_before / spread), centre
 
 
 def _quotient(means: Floats, metric: int, start: int) -> tuple[float, Floats]:
