@@ -13,7 +13,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 import dualtower
 from dualtower.serving import documents
+from dualtower.serving.event import LONGEST_ID
 from dualtower.serving.http import Handler, failure, guarded
+from dualtower.serving.page import documents as pages
+from dualtower.serving.page.routes import PageRoutes
 from dualtower.serving.routes import Routes
 from dualtower.serving.server import Server
 
@@ -103,6 +106,31 @@ def make_app(server: Server) -> FastAPI:
     add("GET", "/ready", routes.ready, open_to_all=True)
     add("GET", "/metrics", routes.metrics)
     add("POST", "/bundle", routes.bundle, body=documents.BundleBody)
+    page = PageRoutes(server)
+    add("GET", "/", page.page, open_to_all=True)
+    add("GET", "/about", page.about, pages.About)
+    add(
+        "GET",
+        "/queries",
+        page.queries,
+        pages.Queries,
+        extra={"parameters": [_number("limit", "queries")]},
+    )
+    add(
+        "GET",
+        "/history",
+        page.history,
+        pages.History,
+        extra={"parameters": [_QUERY_ID, _number("limit", "events")]},
+    )
+    add(
+        "GET",
+        "/candidates",
+        page.candidates,
+        pages.Candidates,
+        extra={"parameters": [_QUERY_ID, _number("n", "items")]},
+    )
+    add("GET", "/experiment/chart", page.experiment_chart, pages.Chart)
 
     @app.exception_handler(HTTPException)
     async def plain(request: Request, error: HTTPException) -> Response:
@@ -132,6 +160,22 @@ def _inlined(schema: Any, nested: dict[str, Any]) -> Any:
     return schema
 
 
+def _number(name: str, what: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": "query",
+        "schema": {"type": "integer", "minimum": 1, "default": 20},
+        "description": f"How many {what}.",
+    }
+
+
+_QUERY_ID = {
+    "name": "query_id",
+    "in": "query",
+    "required": True,
+    "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_ID},
+    "example": "u1",
+}
 _SIMILAR = {
     "parameters": [
         {
@@ -141,11 +185,6 @@ _SIMILAR = {
             "schema": {"type": "string"},
             "example": "i9",
         },
-        {
-            "name": "n",
-            "in": "query",
-            "schema": {"type": "integer", "minimum": 1, "default": 20},
-            "description": "How many items.",
-        },
+        _number("n", "items"),
     ]
 }

@@ -125,6 +125,17 @@ class Engine:
             self.bundle, after=after, query_row=self._row_of_query, item_row=self._row_of_item
         )
 
+    def row_of_query(self, query_id: Id) -> int:
+        """The query's row in the vocabulary; 0 where it is unknown."""
+        return self._row_of_query(query_id)
+
+    def categories_of(self, items: Sequence[Id]) -> list[str | None]:
+        """The categories of items, as texts; None where an item is unknown or has none."""
+        encoder = self.bundle.encoder
+        rows = encoder.item_categories[self._row_of_item.rows(items)]
+        names = encoder.category_vocabulary.decode(rows).to_list()
+        return [None if name is None else str(name) for name in names]
+
     def history_of(self, row: int) -> npt.NDArray[np.int32]:
         """Item rows of the stored events of a query row, oldest first."""
         history = self.bundle.encoder.history

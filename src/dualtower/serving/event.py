@@ -49,7 +49,7 @@ class Event:
         if not isinstance(self.event_id, str):
             raise DataError(f"event_id: {_shown(self.event_id)}; it should be a text")
         for name in ("event_id", "query_id", "item_id"):
-            _check_id(name, getattr(self, name))
+            check_id(name, getattr(self, name))
         _check_number("timestamp", self.timestamp)
         _check_number("value", self.value)
         if self.value < 0:
@@ -67,7 +67,7 @@ class Event:
             if text is not None and not isinstance(text, str):
                 raise DataError(f"{name}: {_shown(text)}; it should be a text")
             if text is not None:
-                _check_id(name, text)
+                check_id(name, text)
 
     @property
     def extends_history(self) -> bool:
@@ -75,7 +75,13 @@ class Event:
         return self.kind in HISTORY_KINDS
 
 
-def _check_id(name: str, value: Any) -> None:
+def check_id(name: str, value: Any) -> None:
+    """Refuse an id that columns and stores cannot hold.
+
+    Raises:
+        DataError: it is no text of 1 to `LONGEST_ID` characters and no whole number of 64 bits;
+            the message begins with `name`.
+    """
     if isinstance(value, int) and not isinstance(value, bool):
         if not -_LARGEST - 1 <= value <= _LARGEST:
             raise DataError(f"{name}: {_shown(value)}; a whole number should fit in 64 bits")

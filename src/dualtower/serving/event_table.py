@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 
 from dualtower.errors import DataError
-from dualtower.serving.store import open_store
+from dualtower.serving.store import EventStore, open_store
 
 _SQLITE = b"SQLite format 3\x00"
 _SCHEMA = {
@@ -45,26 +45,38 @@ def event_table(source: str | Path) -> pl.DataFrame:
     """
     store = open_store(source)
     try:
-        blocks = [
-            pl.DataFrame(
-                [
-                    (
-                        str(event.query_id),
-                        event.experiment,
-                        event.arm,
-                        event.kind,
-                        float(event.timestamp),
-                        float(event.value),
-                    )
-                    for event in block.events
-                ],
-                schema=_SCHEMA,
-                orient="row",
-            )
-            for block in store.replay()
-        ]
+        return events_of(store)
+    except DataError:
+        raise DataError(f"{source}: holds no events") from None
     finally:
         store.close()
+
+
+def events_of(store: EventStore) -> pl.DataFrame:
+    """As `event_table`, of a store that is open and stays so.
+
+    Raises:
+        DataError: it holds no events.
+        StoreError: it cannot be read.
+    """
+    blocks = [
+        pl.DataFrame(
+            [
+                (
+                    str(event.query_id),
+                    event.experiment,
+                    event.arm,
+                    event.kind,
+                    float(event.timestamp),
+                    float(event.value),
+                )
+                for event in block.events
+            ],
+            schema=_SCHEMA,
+            orient="row",
+        )
+        for block in store.replay()
+    ]
     if not blocks:
-        raise DataError(f"{source}: holds no events")
+        raise DataError("events: the store holds none yet")
     return pl.concat(blocks)

@@ -10,7 +10,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from dualtower.errors import DualtowerError, StoreError
+from dualtower.errors import DataError, DualtowerError, StoreError
 from dualtower.serving.server import Server
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -89,6 +89,24 @@ async def read_body(request: Request, server: Server) -> bytes:
     except TimeoutError:
         raise RefusedError(408, f"body: not sent within {settings.body_seconds:g} s") from None
     return b"".join(parts)
+
+
+def whole_number(request: Request, name: str, default: int, most: int) -> int:
+    """A count among an address's parameters.
+
+    Args:
+        request: whose address.
+        name: of the parameter.
+        default: where it is missing; not more than `most` then either.
+        most: the largest that is accepted; 1 is the smallest.
+
+    Raises:
+        DataError: no whole number in that range.
+    """
+    text = request.query_params.get(name, str(min(default, most)))
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and 1 <= int(text) <= most):
+        raise DataError(f"{name}: {text[:60]!r} given; it should be 1 to {most}")
+    return int(text)
 
 
 def guarded(server: Server, route: str, handler: Handler, *, open_to_all: bool = False) -> Handler:

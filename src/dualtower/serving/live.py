@@ -164,10 +164,13 @@ class LiveState:
         row = self._query_row(query_id)
         stored = self.bundle.encoder.history.take(np.array([row])).values
         known = self._position[stored]
-        with self._lock:
-            query = self._queries.get(_key(row, query_id))
-            live = np.array(query.positions if query is not None else [], dtype=np.int64)
-        return np.concatenate([known[known >= 0], live])
+        return np.concatenate([known[known >= 0], self._live_positions(row, query_id)])
+
+    def live_items(self, query_id: Id) -> list[Id]:
+        """The items of the query's live events, oldest first; those without a vector left out."""
+        positions = self._live_positions(self._query_row(query_id), query_id)
+        # Asked for last, so that no position is of an item that has come since.
+        return self.ids_of(positions, self.new_items()).to_list()
 
     def new_items(self) -> NewItems:
         """The items that only live events know, with their vectors; a copy of this moment."""
@@ -234,6 +237,11 @@ class LiveState:
             values[place] = item_id
         same = all(type(item_id) is type(values[0]) for item_id in values)
         return pl.Series(ids.name, values if same else [str(value) for value in values])
+
+    def _live_positions(self, row: int, query_id: Id) -> npt.NDArray[np.int64]:
+        with self._lock:
+            query = self._queries.get(_key(row, query_id))
+            return np.array([] if query is None else query.positions, dtype=np.int64)
 
     def _apply(self, event: Event) -> None:
         row = self._query_row(event.query_id)

@@ -16,7 +16,7 @@ from dualtower.serving.bodies import (
     check_query,
     read,
 )
-from dualtower.serving.http import RefusedError, read_body, reply
+from dualtower.serving.http import RefusedError, read_body, reply, whole_number
 from dualtower.serving.server import Server, event_of
 
 _RECOMMEND = msgspec.json.Decoder(RecommendBody)
@@ -66,17 +66,14 @@ class Routes:
 
     async def similar(self, request: Request) -> Response:
         """GET /similar/{item}."""
-        text = request.query_params.get("n", "20")
-        most = self._server.settings.max_n
-        if not (text.isascii() and text.isdecimal() and len(text) < 10 and 1 <= int(text) <= most):
-            raise DataError(f"n: {text[:60]!r} items asked for; it should be 1 to {most}")
+        n = whole_number(request, "n", 20, self._server.settings.max_n)
         item = request.path_params["item"]
         _, served = self._server.deck.pick(None)
         if served.engine.position_of_item(item) < 0:
             raise RefusedError(
                 404, f"item: {item[:60]!r} is not in the corpus, so it has no vector"
             )
-        items, scores = served.engine.similar(item, int(text))
+        items, scores = served.engine.similar(item, n)
         return reply({"items": items, "scores": scores})
 
     async def health(self, request: Request) -> Response:

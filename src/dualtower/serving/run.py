@@ -40,7 +40,7 @@ def run(
     server = Server(open_deck(folder, store, experiment), store, settings, note)
     # uvicorn raises the signal again when it has stopped; to stop when asked is no failure.
     signal.signal(signal.SIGTERM, lambda *_: None)
-    note(f"serving on http://{settings.host}:{settings.port} (API: /docs)")
+    note(f"serving on http://{settings.host}:{settings.port} (a page to look at it: /, API: /docs)")
     uvicorn.run(
         make_app(server),
         host=settings.host,
