@@ -91,6 +91,7 @@ FACTORS: dict[str, Options] = {
         },
     },
     "linear_path": _each("model.linear_path", True, False),
+    "normalise": _each("model.normalise", True, False),
     "history": {
         "none": {"model.history": False},
         "none, query id": {"model.history": False, "model.query_id": True},

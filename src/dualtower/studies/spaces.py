@@ -109,7 +109,9 @@ TRAINED_SPACE: Space = {
         }
     ),
     "history_length": one_of("model.history_length", 20, 50, 100, 200),
+    "history_form": one_of("model.history_form", "pools", "attention"),
     "history_pools": one_of("model.history_pools", 2, 4, 8),
+    "normalise": one_of("model.normalise", True, False),
 }
 """Of every trained model."""
 
@@ -171,7 +173,7 @@ solved one has."""
 NOT_READ: dict[str, tuple[str, ...]] = {
     "fm": ("temperature", "history_pools", "linear_path", "hidden_layers", "embedding_dim"),
     "youtube_dnn": ("temperature", "history_pools"),
-    "mind": ("history_pools",),
+    "mind": ("history_form", "history_pools"),
     "sasrec": ("temperature", "history_pools", "linear_path", "hidden_layers", "embedding_dim"),
 }
 """Dimensions of `TRAINED_SPACE` that a model does not have."""
