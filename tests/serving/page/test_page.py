@@ -78,7 +78,7 @@ def test_a_click_changes_the_list(page: Any, tmp_path: Path) -> None:
         said = status(page, "Stored: q1 clicked i5.")
         assert said.endswith("sum_of_history: 0 entered, 1 left, 2 moved")
         assert items(page, "sum_of_history") == ["i3", "i2", "i4"]
-        moves = page.locator(".arm .change").all_text_contents()
+        moves = page.locator(".arm td.change").all_text_contents()
         assert moves == ["▲ up 1", "▼ down 1", "same"]
         assert page.locator(".arm .left").text_content() == "Left: i5"
         assert page.locator("#history-list li").all_text_contents() == ["i5 live", "i1 tea"]

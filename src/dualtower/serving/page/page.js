@@ -157,19 +157,22 @@ function showHistory(history) {
 function armTable(arm, moves) {
   const table = document.createElement("table");
   const head = table.createTHead().insertRow();
-  const titles = ["", "item", "category", "score"];
-  if (moves) titles.push("change");
-  if (page.about.events) titles.push("event");
-  for (const title of titles) {
-    const cell = element("th", title || "rank", title === "" || title === "score" ? "number" : "");
+  const titles = [["#", "number"], ["item", "item"], ["category", "category"], ["score", "number"]];
+  if (moves) titles.push(["change", "change"]);
+  if (page.about.events) titles.push(["event", ""]);
+  for (const [title, className] of titles) {
+    const cell = element("th", title, className);
     cell.scope = "col";
     head.append(cell);
   }
   const body = table.createTBody();
   arm.items.forEach((item, rank) => {
     const row = body.insertRow();
-    row.append(element("td", String(rank + 1), "number"), element("td", item));
-    row.append(element("td", arm.categories[rank] ?? "–"));
+    const category = arm.categories[rank] ?? "–";
+    const named = element("td", item, "item");
+    named.dataset.category = category; // a phone shows it below the item
+    row.append(element("td", String(rank + 1), "number"), named);
+    row.append(element("td", category, "category"));
     row.append(element("td", arm.scores[rank].toFixed(4), "number"));
     if (moves) row.append(changeCell(row, moves[rank]));
     if (page.about.events) {
@@ -182,7 +185,9 @@ function armTable(arm, moves) {
       row.append(cell);
     }
   });
-  return table;
+  const box = element("div", "", "table");
+  box.append(table);
+  return box;
 }
 
 function changeCell(row, move) {
