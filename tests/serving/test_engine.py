@@ -73,6 +73,15 @@ def test_categories_and_quotas(engine: Engine) -> None:
         engine.recommend("q1", 0)
 
 
+def test_categories_by_item(engine: Engine) -> None:
+    assert engine.categories_of(["i4", "i1", "i5", "what?"]) == ["cake", "tea", None, None]
+    assert engine.categories_of([]) == []
+
+
+def test_rows_of_queries(engine: Engine) -> None:
+    assert [engine.row_of_query(query) for query in ("q1", "q4", "what?")] == [1, 4, 0]
+
+
 def test_similar_items(engine: Engine) -> None:
     found, scores = engine.similar("i1", 2)
     assert list(found) == ["i2", "i3"]

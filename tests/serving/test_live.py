@@ -92,6 +92,14 @@ def test_seen_items_are_left_out_at_once() -> None:
     assert live.seen("q3").tolist() == [item - 1 for item in stored(3)] + [4]
 
 
+def test_the_items_of_live_events_are_named_oldest_first() -> None:
+    live = LiveState(dat_bundle())
+    assert live.live_items("q3") == []
+    live.apply(clicks("q3", "i5", "brand new", "i19", "i5"))
+    assert live.live_items("q3") == ["i5", "brand new", "i19", "i5"]
+    assert live.live_items("q4") == []
+
+
 def test_numbers_and_texts_name_the_same_query() -> None:
     live = LiveState(dat_bundle())
     live.apply([Event("a", 77, "i5", 0), Event("b", "77", "i6", 0)])

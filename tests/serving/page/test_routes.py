@@ -15,6 +15,7 @@ from dualtower.serving.app import make_app
 from dualtower.serving.store import open_store
 from tests.helpers import tiny_dataset
 from tests.retrieval.vectors import SumOfHistory
+from tests.serving.bundles import dat_bundle
 from tests.serving.page.served import TOKEN, make, two_arms
 
 READS = ("/about", "/queries", "/history?query_id=q1", "/candidates?query_id=q1")
@@ -121,6 +122,20 @@ def test_ids_that_numbers_of_a_browser_cannot_hold(tmp_path: Path) -> None:
         events = client.get(f"/history?{path}").json()["events"]
         assert [event["item"] for event in events] == [str(large + 3), str(large + 2)]
         assert client.get(f"/candidates?{path}").json()["arms"][0]["items"] == []
+
+
+def test_a_new_item_is_in_the_history_and_among_the_candidates(tmp_path: Path) -> None:
+    dat_bundle().save(tmp_path / "bundle")
+    with TestClient(make_app(make(tmp_path))) as client:
+        click(client, "q1", "brand new")
+        answer = client.get("/history?query_id=q1&limit=1").json()
+        assert answer["events"] == [{"item": "brand new", "category": None, "live": True}]
+        assert (answer["stored"], answer["live"]) == (6, 1)
+        (arm,) = client.get("/candidates?query_id=q2&n=50").json()["arms"]
+        assert arm["model"] == "dat"
+        assert "brand new" in arm["items"]
+        (arm,) = client.get("/candidates?query_id=q1&n=50").json()["arms"]
+        assert "brand new" not in arm["items"]
 
 
 @pytest.mark.parametrize(
