@@ -1,3 +1,4 @@
+import json
 import sys
 from pathlib import Path
 
@@ -27,3 +28,11 @@ def test_no_such_bundle(tmp_path: Path) -> None:
     result = RUN.invoke(app, ["serve", str(tmp_path / "none")])
     assert result.exit_code == 2
     assert "no such folder" in result.output
+
+
+def test_json_makes_each_message_an_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "dualtower.serving.run.run", lambda folder, settings, experiment, tell: tell("up")
+    )
+    result = RUN.invoke(app, ["serve", "bundle", "--json"])
+    assert json.loads(result.stdout) == {"message": "up"}

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from dualtower.cli.app import app
-from dualtower.cli.common import fail, note
+from dualtower.cli.common import AsJson, fail, note, print_json
 from dualtower.cli.use import BundleFolder
 
 TOKEN = "DUALTOWER_TOKEN"
@@ -53,10 +53,12 @@ def serve(
     max_exclusions: Annotated[
         int, typer.Option(help="The most excluded items of one query, and items of its history.")
     ] = 10_000,
+    as_json: AsJson = False,
 ) -> None:
     """Serve a bundle over HTTP: recommendations, live events, similar items, metrics.
 
-    A token in the environment variable DUALTOWER_TOKEN is then asked of every request.
+    A token in the environment variable DUALTOWER_TOKEN is then asked of every request. With --json
+    each message, such as that a bundle was swapped, is an object on standard output.
     """
     # One query has no work for several threads; set before NumPy is loaded.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -85,4 +87,5 @@ def serve(
         },
         "serve",
     )
-    run(bundle, settings, None if experiment is None else load_experiment(experiment), note)
+    tell = (lambda message: print_json({"message": message})) if as_json else note
+    run(bundle, settings, None if experiment is None else load_experiment(experiment), tell)
