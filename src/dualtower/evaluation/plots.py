@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from dualtower.errors import ConfigError
 
-COLOURS = ("#3b6fd4", "#e07a1f", "#2a9d72", "#b8478f", "#8a7a2e", "#6a5acd", "#5c6670")
+GREY = "#5c6670"
+COLOURS = ("#3b6fd4", "#e07a1f", "#2a9d72", "#b8478f", "#8a7a2e", "#6a5acd", GREY)
 """Told apart by colour-blind readers, legible on light and dark; one per model, in order."""
 
 

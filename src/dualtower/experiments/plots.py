@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from dualtower.errors import DataError
-from dualtower.evaluation.plots import COLOURS, draw_svg
+from dualtower.evaluation.plots import COLOURS, GREY, draw_svg
 from dualtower.experiments.report import TITLES, Look, Report, decisive
 from dualtower.experiments.statistics import Estimate, Interval, MetricName
 
-_GREY = "#5c6670"
 _PLANNED, _ALWAYS = COLOURS[1], COLOURS[3]
 
 
@@ -53,7 +52,7 @@ def lift_chart(report: Report, arm: str | None = None) -> str:
 def _panel(
     axes: Any, curve: Sequence[tuple[int, Estimate]], alone: Sequence[tuple[int, Estimate]]
 ) -> None:
-    axes.axhline(0, color=_GREY, linewidth=1)
+    axes.axhline(0, color=GREY, linewidth=1)
     if not curve:
         return
     days = [day for day, _ in curve]
@@ -69,7 +68,7 @@ def _panel(
         [day for day, _ in alone],
         [one.lift for _, one in alone],
         "x",
-        color=_GREY,
+        color=GREY,
         markersize=5,
         label="day alone",
     )

@@ -11,7 +11,6 @@ import numpy.typing as npt
 from dualtower.errors import ConfigError, DataError
 from dualtower.evaluation.plots import check_plots
 from dualtower.evaluation.results import PairedTest, Refusal, Results, Run, write_results
-from dualtower.evaluation.significance import compare_values
 from dualtower.evaluation.tables import by_label, mean_and_deviation, refusals_list, results_table
 from dualtower.files import write_text
 from dualtower.studies.live_order import (
@@ -28,7 +27,7 @@ from dualtower.studies.live_order import (
 from dualtower.studies.orders import Order, read_values
 from dualtower.studies.plots import curves_plot
 from dualtower.studies.run import load_or_prepare
-from dualtower.studies.study import Study, make_results
+from dualtower.studies.study import Study, make_results, paired_test
 from dualtower.studies.tuned import Tuned
 from dualtower.studies.worker import Task
 from dualtower.studies.workers import Job, run_jobs
@@ -239,18 +238,7 @@ def _tests(values: dict[str, list[Values]], plan: LivePlan) -> tuple[PairedTest,
             continue
         for metric in _METRICS:
             ours, theirs = (_over_seeds(values[label], metric) for label in (model, other))
-            found = compare_values(metric, ours, theirs)
-            tests.append(
-                PairedTest(
-                    model=model,
-                    other=other,
-                    metric=metric,
-                    difference=found.difference,
-                    low=found.low,
-                    high=found.high,
-                    p_value=found.p_value,
-                )
-            )
+            tests.append(paired_test(model, other, metric, ours, theirs))
     return tuple(tests)
 
 

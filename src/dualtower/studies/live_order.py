@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,14 +16,12 @@ from dualtower.data.dataset import Dataset, Split
 from dualtower.errors import DataError, DualtowerError
 from dualtower.evaluation.cuts import Cuts, every_event, rank_cuts, unseen
 from dualtower.evaluation.metrics import per_target_metrics
-from dualtower.evaluation.results import Refusal, Run, peak_memory_mb
+from dualtower.evaluation.results import Refusal, Run
 from dualtower.files import replacing_file, write_json
-from dualtower.models import SOLVED
 from dualtower.models.base import Model, VectorModel
 from dualtower.retrieval.bundle import Bundle
 from dualtower.serving.event import Event, Id
 from dualtower.serving.live import LiveState
-from dualtower.studies.floors import has_seed, tuned_settings
 from dualtower.studies.held_out import (
     Rows,
     bounds_of,
@@ -33,8 +30,7 @@ from dualtower.studies.held_out import (
     period_of,
     without,
 )
-from dualtower.studies.orders import Order, code_fingerprint
-from dualtower.studies.run import fit_model
+from dualtower.studies.orders import Order, code_fingerprint, fit_order
 from dualtower.studies.variants import base_of
 
 CUTOFFS = (10, 50)
@@ -103,22 +99,15 @@ def execute_live(order: LiveOrder, output: Path) -> None:
 
 
 def _measured(order: LiveOrder) -> tuple[tuple[Run, ...], dict[str, npt.NDArray[Any]]]:
-    run, name = order.run, base_of(order.run.model)
+    run = order.run
     config = run.run_config()
     dataset = Dataset.load(config.data.dataset)
     whole = period_of(dataset, config.split, order.period_share)
     held = held_out_queries(dataset, order.held_share, max(order.counts), run.seed)
     kept = order.trained_at if order.part == "trained" else 0
     parts = whole if order.part == "period" else without(whole, held, kept)
-    settings: dict[str, Any] = dict(run.settings or {})
-    if name in SOLVED:
-        if run.settings is None:
-            settings = tuned_settings(name, parts, config=config.evaluation)
-        if has_seed(name):
-            settings["seed"] = run.seed
-    begun = time.monotonic()
-    model = fit_model(name, config, parts, "train+validation", settings=settings)
-    seconds, memory = time.monotonic() - begun, peak_memory_mb()
+    fitted = fit_order(run, config, parts)
+    model = fitted.model
     same_time = config.evaluation.same_time_history
     more: dict[str, float] = {}
     if order.part == "period":
@@ -144,9 +133,9 @@ def _measured(order: LiveOrder) -> tuple[tuple[Run, ...], dict[str, npt.NDArray[
                 variation=variation,
                 seed=run.seed,
                 metrics={**metrics, **(more if variation == LIVE else {})},
-                seconds=round(seconds, 1),
-                peak_memory_mb=round(memory),
-                settings=settings,
+                seconds=fitted.seconds,
+                peak_memory_mb=fitted.peak_memory_mb,
+                settings=fitted.settings,
             )
         )
     return tuple(runs), values

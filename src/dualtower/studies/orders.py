@@ -3,6 +3,7 @@
 import hashlib
 import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ from pydantic import Field
 
 import dualtower
 from dualtower.config import RunConfig, Settings
-from dualtower.data.dataset import Dataset
+from dualtower.data.dataset import Dataset, Split
 from dualtower.data.splits import split
 from dualtower.errors import DualtowerError
 from dualtower.evaluation.evaluate import Evaluation, evaluate
 from dualtower.evaluation.results import Refusal, Run, Value, peak_memory_mb
 from dualtower.files import replacing_file, write_json
 from dualtower.models import SOLVED
+from dualtower.models.base import Model
 from dualtower.studies.floors import has_seed, tuned_settings
 from dualtower.studies.run import fit_model, without_traces
 from dualtower.studies.variants import base_of, configured
@@ -140,10 +142,28 @@ def code_fingerprint() -> str:
     return together.hexdigest()[:12]
 
 
-def _measured(order: Order) -> tuple[Run, Evaluation]:
+@dataclass(frozen=True)
+class Fitted:
+    """The model of an order, and what its fit took."""
+
+    model: Model
+    settings: dict[str, Any]
+    """Its settings; of a floor those that were chosen."""
+    seconds: float
+    """Wall time, to a tenth."""
+    peak_memory_mb: int
+    """Of the process so far."""
+
+
+def fit_order(order: Order, config: RunConfig, parts: Split) -> Fitted:
+    """Fit the order's model on the training events, and on validation too where it is final.
+
+    Args:
+        order: the model and its settings; those of a floor without any are chosen on validation.
+        config: the order's (`Order.run_config`).
+        parts: what to fit on.
+    """
     name = base_of(order.model)
-    config = order.run_config()
-    parts = split(Dataset.load(config.data.dataset), config.split)
     settings: dict[str, Any] = dict(order.settings or {})
     if name in SOLVED:
         if order.settings is None:
@@ -153,9 +173,16 @@ def _measured(order: Order) -> tuple[Run, Evaluation]:
     start = time.monotonic()
     fitted_on = "train+validation" if order.final else "train"
     model = fit_model(name, config, parts, fitted_on, settings=settings)
-    seconds, memory = time.monotonic() - start, peak_memory_mb()
+    seconds = time.monotonic() - start
+    return Fitted(model, settings, round(seconds, 1), round(peak_memory_mb()))
+
+
+def _measured(order: Order) -> tuple[Run, Evaluation]:
+    config = order.run_config()
+    parts = split(Dataset.load(config.data.dataset), config.split)
+    fitted = fit_order(order, config, parts)
     found = evaluate(
-        model, parts.test if order.final else parts.validation, config=config.evaluation
+        fitted.model, parts.test if order.final else parts.validation, config=config.evaluation
     )
     segments = {row.pop("segment"): row for row in found.segments.to_dicts()}
     run = Run(
@@ -163,9 +190,9 @@ def _measured(order: Order) -> tuple[Run, Evaluation]:
         variation=order.variation,
         seed=order.seed,
         metrics=found.metrics,
-        seconds=round(seconds, 1),
-        peak_memory_mb=round(memory),
-        settings=settings,
+        seconds=fitted.seconds,
+        peak_memory_mb=fitted.peak_memory_mb,
+        settings=fitted.settings,
         segments=segments,
     )
     return run, found

@@ -5,13 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from dualtower.evaluation.plots import COLOURS, draw_svg
+from dualtower.evaluation.plots import COLOURS, GREY, draw_svg
 from dualtower.evaluation.results import Results, Run
 from dualtower.evaluation.tables import by_label, mean_and_deviation, value_of
 from dualtower.studies.tuned import Tuned
 
 _DASHES = ("solid", "dashed", "dotted", "dashdot")
-_GREY = "#5c6670"
 
 
 def models_plot(results: Results, metrics: Sequence[str], main: str) -> str:
@@ -78,9 +77,9 @@ def curves_plot(
                 )
             if level:
                 mean, deviation = mean_and_deviation(_figures(level, metric))
-                axes.axhline(mean, color=_GREY, linestyle="dashed", label=level_label)
+                axes.axhline(mean, color=GREY, linestyle="dashed", label=level_label)
                 axes.axhspan(
-                    mean - (deviation or 0.0), mean + (deviation or 0.0), color=_GREY, alpha=0.15
+                    mean - (deviation or 0.0), mean + (deviation or 0.0), color=GREY, alpha=0.15
                 )
             places = sorted({place for runs in curves.values() for place in runs})
             if logarithmic:
@@ -113,13 +112,13 @@ def differences_plot(
         panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
         for axes, metric in zip(panels, metrics, strict=True):
             band = noise.get(metric, 0.0)
-            axes.axvspan(-band, band, color=_GREY, alpha=0.15)
-            axes.axvline(0, color=_GREY, linewidth=1)
+            axes.axvspan(-band, band, color=GREY, alpha=0.15)
+            axes.axvline(0, color=GREY, linewidth=1)
             for place, label in enumerate(labels):
                 if metric not in rows[label]:
                     continue
                 mean, seeds = rows[label][metric]
-                colour = COLOURS[2] if mean > band else COLOURS[1] if mean < -band else _GREY
+                colour = COLOURS[2] if mean > band else COLOURS[1] if mean < -band else GREY
                 axes.plot(seeds, np.full(len(seeds), place), "|", color=colour, markersize=6)
                 axes.plot([mean], [place], "o", color=colour, markersize=6)
             axes.set_title(f"{_title(metric)}, difference", loc="left", fontsize=10)

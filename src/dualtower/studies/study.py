@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from dualtower.data.dataset import Dataset
 from dualtower.errors import ConfigError, DataError
 from dualtower.evaluation.results import (
     DataSource,
+    PairedTest,
     Refusal,
     Results,
     Run,
@@ -21,6 +22,7 @@ from dualtower.evaluation.results import (
     processor,
     versions,
 )
+from dualtower.evaluation.significance import compare_values
 from dualtower.studies.orders import Order, Outcome, code_fingerprint, read_values
 from dualtower.studies.run import load_or_prepare
 from dualtower.studies.tuned import Tuned, read_tuned
@@ -281,6 +283,17 @@ def make_results(
         processor=processor(),
         runs=tuple(runs),
     )
+
+
+def paired_test(
+    model: str,
+    other: str,
+    metric: str,
+    ours: npt.NDArray[np.float64],
+    theirs: npt.NDArray[np.float64],
+) -> PairedTest:
+    """The test of one metric of two models, from their values for the same queries."""
+    return PairedTest(model=model, other=other, **asdict(compare_values(metric, ours, theirs)))
 
 
 def protocol(config: RunConfig, fitted: str) -> str:

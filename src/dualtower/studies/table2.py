@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 
 from dualtower.evaluation.plots import check_plots
 from dualtower.evaluation.results import PairedTest, Results, write_results
-from dualtower.evaluation.significance import compare_values
 from dualtower.evaluation.tables import (
     by_label,
     mean_and_deviation,
@@ -15,7 +14,7 @@ from dualtower.evaluation.tables import (
 )
 from dualtower.files import write_text
 from dualtower.studies.plots import models_plot
-from dualtower.studies.study import Entry, Measured, Study, measure
+from dualtower.studies.study import Entry, Measured, Study, measure, paired_test
 from dualtower.studies.variants import base_of
 
 MAIN = "dat"
@@ -92,21 +91,9 @@ def paired_tests(
         }
         best = max(rivals or others, key=means.__getitem__, default=None)
         for label in others:
-            found = compare_values(
-                metric, measured.values[main][metric], measured.values[label][metric]
-            )
-            tests.append(
-                PairedTest(
-                    model=main,
-                    other=label,
-                    metric=metric,
-                    difference=found.difference,
-                    low=found.low,
-                    high=found.high,
-                    p_value=found.p_value,
-                    best_other=label == best,
-                )
-            )
+            ours, theirs = (measured.values[name][metric] for name in (main, label))
+            test = paired_test(main, label, metric, ours, theirs)
+            tests.append(test.model_copy(update={"best_other": label == best}))
     return tuple(tests)
 
 
