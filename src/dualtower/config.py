@@ -1,7 +1,6 @@
 """The validated configuration of a run: TOML on disk, pydantic in code."""
 
 import os
-import tomllib
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from dualtower.errors import ConfigError
+from dualtower.files import read_toml
 from dualtower.schema import Schema
 
 Preset = Literal["recommended", "paper"]
@@ -473,12 +473,7 @@ def load_config(path: str | Path) -> RunConfig:
         ConfigError: no such file, not TOML, or a setting that is not valid.
     """
     file = Path(path)
-    try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{file}: no such file; `dualtower init TABLES` writes one") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: not valid TOML: {error}") from None
+    values = read_toml(file, "no such file; `dualtower init TABLES` writes one")
     config = validate(RunConfig, values, str(file))
     return _absolute(config, file.resolve().parent)
 

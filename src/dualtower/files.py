@@ -8,12 +8,13 @@ import os
 import shutil
 import tempfile
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dualtower.errors import BundleError, ConfigError, DataError
+from dualtower.errors import BundleError, ConfigError, DataError, DualtowerError
 
 MANIFEST = "manifest.json"
 _GUARD = f"{MANIFEST}.sha256"
@@ -43,10 +44,10 @@ def replacing_file(path: str | Path) -> Iterator[Path]:
     beside = Path(name)
     try:
         yield beside
-        _sync(beside)
+        sync(beside)
         beside.chmod(0o666 & ~_umask())
         os.replace(beside, target)
-        _sync(target.parent)
+        sync(target.parent)
     finally:
         beside.unlink(missing_ok=True)
 
@@ -74,10 +75,10 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
         with _locked(beside):
             yield beside
             for file in beside.rglob("*"):
-                _sync(file)
-            _sync(beside)
+                sync(file)
+            sync(beside)
             _put_in_place(beside, target)
-            _sync(target.parent)
+            sync(target.parent)
         shutil.rmtree(_aside(target), ignore_errors=True)
         _remove_leftovers(target)
     finally:
@@ -161,13 +162,20 @@ def read_json(path: str | Path, missing: str) -> Any:
     Raises:
         DataError: no such file, or not JSON.
     """
-    file = Path(path)
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{file}: {missing}") from None
-    except ValueError as error:
-        raise DataError(f"{file}: not valid JSON: {error}") from None
+    return _parsed(path, missing, json.loads, "JSON", DataError)
+
+
+def read_toml(path: str | Path, missing: str) -> dict[str, Any]:
+    """What a TOML file holds.
+
+    Args:
+        path: the file.
+        missing: what to say where there is none.
+
+    Raises:
+        ConfigError: no such file, or not TOML.
+    """
+    return _parsed(path, missing, tomllib.loads, "TOML", ConfigError)
 
 
 def sha256(path: str | Path) -> str:
@@ -299,9 +307,26 @@ def _umask() -> int:
     return mask
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Make what a file holds, or the names in a folder, durable."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _parsed(
+    path: str | Path,
+    missing: str,
+    parse: Callable[[str], T],
+    form: str,
+    failure: type[DualtowerError],
+) -> T:
+    file = Path(path)
+    try:
+        return parse(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise failure(f"{file}: {missing}") from None
+    except ValueError as error:  # of the parser, or of text that is not UTF-8
+        raise failure(f"{file}: not valid {form}: {error}") from None

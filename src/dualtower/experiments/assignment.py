@@ -1,7 +1,6 @@
 """Which arm of an experiment a query sees: the same one always, by a hash of salt and id."""
 
 import os
-import tomllib
 from bisect import bisect_right
 from functools import cached_property
 from hashlib import blake2b
@@ -12,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from dualtower.config import Settings, validate
-from dualtower.errors import ConfigError
+from dualtower.files import read_toml
 
 Metric = Literal["ctr", "gmv"]
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]+$")]
@@ -97,14 +96,9 @@ def load_experiment(path: str | Path) -> Experiment:
         ConfigError: no such file, not TOML, or a field that is not valid.
     """
     file = Path(path)
-    try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(
-            f"{file}: no such file; an experiment is a TOML file with name, salt and [[arms]]"
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: not valid TOML: {error}") from None
+    values = read_toml(
+        file, "no such file; an experiment is a TOML file with name, salt and [[arms]]"
+    )
     experiment = validate(Experiment, values, str(file))
     folder = file.resolve().parent
     arms = tuple(

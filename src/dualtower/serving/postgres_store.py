@@ -4,9 +4,9 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from dualtower.errors import ConfigError, DataError, StoreError
+from dualtower.errors import ConfigError, StoreError
 from dualtower.serving.event import Event
-from dualtower.serving.records import COLUMNS, event_of, row_of
+from dualtower.serving.records import COLUMNS, blocks, row_of
 from dualtower.serving.store import BLOCK_EVENTS, Block
 
 _ORDER_LOCK = 0x64747770
@@ -96,18 +96,7 @@ class PostgresStore:
         Raises:
             StoreError: the table cannot be read, or holds a row that is no event.
         """
-        while True:
-            rows = self._read(after)
-            if not rows:
-                return
-            after = rows[-1][0]
-            try:
-                events = [event_of(row[1:]) for row in rows]
-            except (DataError, ValueError) as error:
-                raise StoreError(
-                    f"the event store in PostgreSQL holds a row that is no event ({error})"
-                ) from error
-            yield Block(events, after)
+        return blocks(self._read, after, _error)
 
     def close(self) -> None:
         """Let go of the connection; what was acknowledged stays."""
@@ -138,9 +127,13 @@ class PostgresStore:
                 return work(self._connection)
             except self._failure as error:
                 self._drop()
-                raise StoreError(f"the event store in PostgreSQL {what} ({error})") from error
+                raise _error(what, error) from error
 
     def _drop(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _error(what: str, error: Exception) -> StoreError:
+    return StoreError(f"the event store in PostgreSQL {what} ({error})")

@@ -1,15 +1,15 @@
 """The event store in one SQLite file beside the server: the default."""
 
-import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dualtower.errors import DataError, StoreError
+from dualtower.errors import StoreError
+from dualtower.files import sync
 from dualtower.serving.event import Event
-from dualtower.serving.records import COLUMNS, event_of, row_of
+from dualtower.serving.records import COLUMNS, blocks, row_of
 from dualtower.serving.store import BLOCK_EVENTS, Block
 
 APPLICATION = 0x64747770
@@ -66,7 +66,7 @@ class SqliteStore:
             raise self._error("cannot be opened", error) from error
         try:
             self._reported("cannot be opened", self._prepare)
-            _sync_folder(path.parent)
+            sync(path.parent)
         except BaseException:
             self._connection.close()
             raise
@@ -99,16 +99,7 @@ class SqliteStore:
         Raises:
             StoreError: the file cannot be read, or holds a row that is no event.
         """
-        while True:
-            rows = self._read(after)
-            if not rows:
-                return
-            after = rows[-1][0]
-            try:
-                events = [event_of(row[1:]) for row in rows]
-            except (DataError, ValueError) as error:
-                raise self._error("holds a row that is no event", error) from error
-            yield Block(events, after)
+        return blocks(self._read, after, self._error)
 
     def close(self) -> None:
         """Let go of the file; what was acknowledged stays."""
@@ -182,12 +173,3 @@ class SqliteStore:
 
     def _error(self, what: str, error: Exception) -> StoreError:
         return StoreError(f"{self.path}: the event store {what} ({error})")
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
