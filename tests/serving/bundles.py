@@ -1,6 +1,7 @@
 """Small trained bundles for the tests of this room."""
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,31 @@ from dualtower.models.dat import DAT
 from dualtower.retrieval.bundle import Bundle
 from dualtower.serving.event import Event, Id
 from tests.helpers import tiny_dataset
+from tests.retrieval.vectors import SumOfHistory
 from tests.training.runs import dat, loop
 
+# Items i1 … i5 point along the plane: i1, i2, i3 near the first axis, i4, i5 near the second.
+PLANE = np.array([[0, 0], [1, 0], [0.8, 0.6], [0.6, 0.8], [0, 1], [-0.6, 0.8]])
 ITEMS = 20
 """Items i1 … i20; i19 and i20 have no event in training, so they are not in the corpus."""
 LENGTH = 4
 """Events that the model reads one by one."""
+
+
+def plane_bundle(vectors: Any = PLANE) -> Bundle:
+    """Queries q1 … q4 and items i1 … i5, scored by the sum of the history's vectors."""
+    data = tiny_dataset(
+        [[1], [4, 1], [], [1, 2, 3, 4, 5]],
+        item_count=6,
+        categories=["tea", "tea", "cake", "cake", None],
+    )
+    return Bundle.build(SumOfHistory.of(data.space(), vectors), data, progress=False)
+
+
+def save_plane(folder: Path, vectors: Any = PLANE) -> Path:
+    """Write `plane_bundle` to a folder."""
+    plane_bundle(vectors).save(folder)
+    return folder
 
 
 def dataset() -> Dataset:

@@ -11,17 +11,14 @@ from pydantic import SecretStr
 
 from dualtower import models
 from dualtower.experiments.assignment import Arm, Experiment
-from dualtower.retrieval.bundle import Bundle
 from dualtower.serving import deck as decks
 from dualtower.serving.app import make_app
 from dualtower.serving.server import Server, open_deck
 from dualtower.serving.settings import ServeConfig
 from dualtower.serving.store import open_store
-from tests.helpers import tiny_dataset
 from tests.retrieval.vectors import SumOfHistory
+from tests.serving.bundles import save_plane
 
-# As in test_engine.py.
-PLANE = np.array([[0, 0], [1, 0], [0.8, 0.6], [0.6, 0.8], [0, 1], [-0.6, 0.8]])
 TOKEN = "a-token-of-sixteen-characters"
 
 
@@ -30,20 +27,10 @@ def known_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(models.MODELS, "sum_of_history", SumOfHistory)
 
 
-def save(folder: Path, vectors: Any = PLANE) -> Path:
-    dataset = tiny_dataset(
-        [[1], [4, 1], [], [1, 2, 3, 4, 5]],
-        item_count=6,
-        categories=["tea", "tea", "cake", "cake", None],
-    )
-    Bundle.build(SumOfHistory.of(dataset.space(), vectors), dataset, progress=False).save(folder)
-    return folder
-
-
 def make(tmp_path: Path, experiment: Experiment | None = None, **settings: Any) -> Server:
     folder = tmp_path / "bundle"
     if not folder.exists():
-        save(folder)
+        save_plane(folder)
     store = open_store(tmp_path / "events.db")
     config = ServeConfig(**{"max_n": 100, "max_batch": 3, "max_exclusions": 4, **settings})
     return Server(open_deck(folder, store, experiment), store, config)
@@ -172,7 +159,7 @@ def test_other_refusals(client: TestClient) -> None:
 
 
 def test_no_events_without_a_store(tmp_path: Path) -> None:
-    save(tmp_path / "bundle")
+    save_plane(tmp_path / "bundle")
     server = Server(open_deck(tmp_path / "bundle", None, None), None, ServeConfig())
     event = {"event_id": "e", "query_id": "q1", "item_id": "i2", "timestamp": 1}
     with TestClient(make_app(server)) as client:
@@ -198,7 +185,7 @@ def test_another_bundle_takes_over(guarded: TestClient, tmp_path: Path) -> None:
     asked = {"query_id": "q3", "n": 2}
     assert guarded.post("/recommend", json=asked).json()["items"] == ["i2", "i3"]
     # In the other bundle i1 and i5 point the same way, so the event means something else there.
-    save(tmp_path / "other", np.array([[0, 0], [1, 0], [0, 1], [0, 1], [0.6, 0.8], [1, 0]]))
+    save_plane(tmp_path / "other", np.array([[0, 0], [1, 0], [0, 1], [0, 1], [0.6, 0.8], [1, 0]]))
     reply = guarded.post("/bundle", json={"path": "other"})
     assert reply.json() == {"model": "sum_of_history", "corpus": 5}
     assert guarded.post("/recommend", json=asked).json()["items"] == ["i5", "i4"]
@@ -208,7 +195,7 @@ def test_another_bundle_takes_over(guarded: TestClient, tmp_path: Path) -> None:
 def test_a_damaged_bundle_is_refused_and_the_old_one_stays(
     guarded: TestClient, tmp_path: Path
 ) -> None:
-    other = save(tmp_path / "other")
+    other = save_plane(tmp_path / "other")
     with open(other / "items.safetensors", "r+b") as file:
         file.seek(-1, 2)
         file.write(b"\x7f")
@@ -227,7 +214,7 @@ def test_a_damaged_bundle_is_refused_and_the_old_one_stays(
 def test_a_bundle_that_fails_its_test_is_refused(
     guarded: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save(tmp_path / "other")
+    save_plane(tmp_path / "other")
     monkeypatch.setattr(decks, "_RECALL_SLACK", -0.5)
     reply = guarded.post("/bundle", json={"path": "other"})
     assert "the index finds 1.000 of the exact answer" in reply.json()["error"]
@@ -236,8 +223,8 @@ def test_a_bundle_that_fails_its_test_is_refused(
 def test_arms(tmp_path: Path) -> None:
     turned = np.array([[0, 0], [1, 0], [0, 1], [0, 1], [0.6, 0.8], [1, 0]])
     arms = (
-        Arm(name="a", bundle=str(save(tmp_path / "bundle"))),
-        Arm(name="b", bundle=str(save(tmp_path / "other", turned))),
+        Arm(name="a", bundle=str(save_plane(tmp_path / "bundle"))),
+        Arm(name="b", bundle=str(save_plane(tmp_path / "other", turned))),
     )
     experiment = Experiment(name="test", salt="s", arms=arms)
     best = {"a": ["i2"], "b": ["i5"]}
@@ -275,7 +262,7 @@ def test_the_documentation_has_examples(client: TestClient) -> None:
 
 def test_the_watch_loads_what_was_replaced(tmp_path: Path) -> None:
     notes: list[str] = []
-    folder = save(tmp_path / "bundle")
+    folder = save_plane(tmp_path / "bundle")
     store = open_store(tmp_path / "events.db")
     server = Server(open_deck(folder, store, None), store, ServeConfig(), notes.append)
     with TestClient(make_app(server)) as client:

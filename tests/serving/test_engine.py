@@ -20,18 +20,12 @@ from dualtower.serving.engine import Engine
 from dualtower.serving.event import Event
 from dualtower.serving.tower import QueryTower
 from tests.helpers import tiny_dataset
-from tests.retrieval.vectors import SumOfHistory
-
-# Items i1 … i5 point along the plane: i1, i2, i3 near the first axis, i4, i5 near the second.
-PLANE = np.array([[0, 0], [1, 0], [0.8, 0.6], [0.6, 0.8], [0, 1], [-0.6, 0.8]])
-LOGS = [[1], [4, 1], [], [1, 2, 3, 4, 5]]
-CATEGORIES = ["tea", "tea", "cake", "cake", None]
+from tests.serving.bundles import plane_bundle
 
 
 @pytest.fixture
 def engine() -> Engine:
-    dataset = tiny_dataset(LOGS, item_count=6, categories=CATEGORIES)
-    return Engine(Bundle.build(SumOfHistory.of(dataset.space(), PLANE), dataset))
+    return Engine(plane_bundle())
 
 
 def items(answer: Any) -> list[Any]:

@@ -1,5 +1,6 @@
 """Encoded columns: flat arrays, with offsets where a row holds a list."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,6 +18,12 @@ class Ragged:
     """All rows' values, one after the other, `[total]`."""
     offsets: npt.NDArray[np.int64]
     """Where each row begins, `[rows + 1]`; the first is 0, the last is total."""
+
+    @classmethod
+    def single(cls, values: Sequence[int] | npt.NDArray[np.integer]) -> "Ragged":
+        """One row that holds these values; an int32 array is shared, not copied."""
+        found = np.asarray(values, dtype=np.int32)
+        return cls(found, np.array([0, len(found)], dtype=np.int64))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

@@ -175,7 +175,7 @@ class Engine:
             rows = np.array([row], dtype=np.int64)
             batch = QueryBatch(
                 rows,
-                _one(past),
+                Ragged.single(past),
                 {name: column.take(rows) for name, column in encoder.query_features.items()},
                 self._unknown_context,
             )
@@ -263,11 +263,6 @@ class Engine:
         scores = np.concatenate([part[1] for part in found])
         order = np.lexsort((positions, -scores))
         return positions[order], scores[order]
-
-
-def _one(values: npt.NDArray[np.integer]) -> Ragged:
-    """The values as the only list."""
-    return Ragged(values.astype(np.int32, copy=False), np.array([0, len(values)], dtype=np.int64))
 
 
 def _frame(values: Mapping[str, Any] | None, what: str) -> pl.DataFrame | None:

@@ -1,7 +1,7 @@
 """What queries did since the bundle was built, and the vectors that follow from it at once."""
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -72,7 +72,7 @@ class LiveState:
         encoder = bundle.encoder
         self._query_row = query_row or _row_of(encoder.query_vocabulary)
         self._item_row = item_row or _row_of(encoder.item_vocabulary)
-        self._position = _positions(encoder.corpus, len(encoder.item_vocabulary))
+        self._position = encoder.position_of_row
         self._vectors = bundle.model.encode_items()
         self._latest = bundle.model.reads_latest
         self._context = encoder.batch_of_rows(np.zeros(1, dtype=np.int64)).context
@@ -139,7 +139,7 @@ class LiveState:
         features = self.bundle.encoder.query_features
         batch = QueryBatch(
             rows,
-            _one_list(()),
+            Ragged.single(()),
             {name: column.take(rows) for name, column in features.items()},
             self._context,
         )
@@ -205,7 +205,7 @@ class LiveState:
             new,
             self.vector_of(query_id)[None],
             n,
-            exclude=_one_list(seen) if exclude_seen else None,
+            exclude=Ragged.single(seen) if exclude_seen else None,
         )
         kept = found.positions[0] >= 0
         encoder = self.bundle.encoder
@@ -278,7 +278,7 @@ class LiveState:
 
 
 def _with_past(batch: QueryBatch, query: _Query) -> QueryBatch:
-    history = _one_list(query.latest)
+    history = Ragged.single(query.latest)
     if query.earlier_count == 0:
         return replace(batch, history=history)
     earlier = EarlierSum(
@@ -287,19 +287,9 @@ def _with_past(batch: QueryBatch, query: _Query) -> QueryBatch:
     return replace(batch, history=history, earlier=earlier)
 
 
-def _one_list(values: Sequence[int] | npt.NDArray[np.integer]) -> Ragged:
-    return Ragged(np.array(values, dtype=np.int32), np.array([0, len(values)], dtype=np.int64))
-
-
 def _key(row: int, value: Id) -> Id:
     """What tells a query or item from others: 7 and "7" are the same, known or not."""
     return row if row > 0 else str(value)
-
-
-def _positions(corpus: npt.NDArray[np.int64], item_count: int) -> npt.NDArray[np.int64]:
-    positions = np.full(item_count, -1, dtype=np.int64)
-    positions[corpus] = np.arange(len(corpus))
-    return positions
 
 
 def _row_of(vocabulary: Vocabulary) -> RowOf:

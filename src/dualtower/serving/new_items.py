@@ -58,14 +58,6 @@ class NewItemVectors:
         self.possible = model.encode_new_item(0, np.zeros(dim), 1) is not None
         """Whether the model can tell new items apart; if not, none are kept."""
 
-    def __len__(self) -> int:
-        """Number of new items."""
-        return len(self._ids)
-
-    def number(self, key: Id) -> int | None:
-        """The place of an item among the new ones; None where it has no event yet."""
-        return self._number.get(key)
-
     def observe(self, key: Id, item_id: Id, row: int, query_vector: npt.NDArray[np.float32]) -> int:
         """Count one event of an item.
 
@@ -110,7 +102,6 @@ def retrieve_with_new(
     n: int,
     *,
     exclude: Ragged | None = None,
-    allowed: npt.NDArray[np.int64] | None = None,
 ) -> Candidates:
     """The n best items of each query among the bundle's corpus and the new items.
 
@@ -122,7 +113,6 @@ def retrieve_with_new(
         queries: `[queries, dim]` or `[queries, interests, dim]`.
         n: items per query, at least 1.
         exclude: positions left out for each query.
-        allowed: the only positions that may be returned, for all queries.
 
     Raises:
         ConfigError: n is below 1.
@@ -130,17 +120,12 @@ def retrieve_with_new(
     """
     size = len(retriever.index)
     inside, outside = (None, None) if exclude is None else _split(exclude, size)
-    if allowed is not None:
-        old_allowed = allowed[allowed < size]
-        pool = np.unique(allowed[allowed >= size]) - size
-    else:
-        old_allowed, pool = None, np.arange(len(new))
-    found = retriever.retrieve(queries, n, exclude=inside, allowed=old_allowed)
-    if len(pool) == 0 or len(queries) == 0:
+    found = retriever.retrieve(queries, n, exclude=inside)
+    if len(new) == 0 or len(queries) == 0:
         return found
     stacked = queries[:, None] if queries.ndim == 2 else queries
-    query = np.repeat(np.arange(len(queries)), len(pool))
-    place = np.tile(pool, len(queries))
+    query = np.repeat(np.arange(len(queries)), len(new))
+    place = np.tile(np.arange(len(new)), len(queries))
     if outside is not None and len(outside.values) > 0:
         left_out = outside.row_of_value() * len(new) + outside.values
         kept = ~np.isin(query * len(new) + place, left_out)

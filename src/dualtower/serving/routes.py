@@ -34,6 +34,7 @@ class Routes:
     async def recommend(self, request: Request) -> Response:
         """POST /recommend."""
         body = read(await read_body(request, self._server), _RECOMMEND)
+        check_query(body, self._server.settings)
         return reply(self._server.recommend(body))
 
     async def recommend_batch(self, request: Request) -> Response:

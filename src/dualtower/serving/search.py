@@ -48,11 +48,11 @@ class OneSearch:
                     found = self._fetched(vector, n, fetch, left_out, allowed)
                     if found is not None:
                         return found
-        exclude = Ragged(
-            left_out.astype(np.int32, copy=False), np.array([0, len(left_out)], dtype=np.int64)
-        )
         best = self._retriever.retrieve(
-            vector[None], n, exclude=exclude, allowed=None if allowed is None else allowed.positions
+            vector[None],
+            n,
+            exclude=Ragged.single(left_out),
+            allowed=None if allowed is None else allowed.positions,
         )
         positions, scores = best.positions[0], best.scores[0]
         count = int((positions >= 0).sum())

@@ -12,7 +12,7 @@ import msgspec
 from dualtower.errors import ConfigError, DataError, DualtowerError
 from dualtower.experiments.assignment import Experiment
 from dualtower.files import MANIFEST
-from dualtower.serving.bodies import RecommendBody, check_query
+from dualtower.serving.bodies import RecommendBody
 from dualtower.serving.deck import Deck, Served, load_quietly, load_served
 from dualtower.serving.event import Event, Id
 from dualtower.serving.metrics import Metrics
@@ -60,14 +60,13 @@ class Server:
             self.store.close()
 
     def recommend(self, body: RecommendBody) -> dict[str, Any]:
-        """The answer of one query, as it becomes JSON.
+        """The answer of one query within the limits (`check_query`), as it becomes JSON.
 
         Raises:
-            DataError: a field is out of the server's limits, or names what does not exist.
+            DataError: a field names what does not exist.
             ConfigError: fields that do not go together.
         """
         start = time.perf_counter()
-        check_query(body, self.settings)
         arm, served = self.deck.pick(body.query_id)
         items, scores = served.engine.recommend(
             body.query_id,

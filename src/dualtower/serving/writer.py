@@ -38,10 +38,7 @@ class EventWriter:
         Raises:
             StoreError: nothing was acknowledged; sending the same events again is safe.
         """
-        future: asyncio.Future[list[bool]] = asyncio.get_running_loop().create_future()
-        self._waiting.append((events, future))
-        self._wakes.set()
-        return await future
+        return await self._queued(events)
 
     def post(self, events: list[Event], failed: Callable[[BaseException], None]) -> None:
         """As `write`, for a caller who does not wait; `failed` hears of an error."""
@@ -51,10 +48,7 @@ class EventWriter:
             if error is not None:
                 failed(error)
 
-        future: asyncio.Future[list[bool]] = asyncio.get_running_loop().create_future()
-        future.add_done_callback(done)
-        self._waiting.append((events, future))
-        self._wakes.set()
+        self._queued(events).add_done_callback(done)
 
     async def stop(self) -> None:
         """Write what waits, and end."""
@@ -63,6 +57,12 @@ class EventWriter:
         async with self.gate:
             if self._task is not None:
                 self._task.cancel()
+
+    def _queued(self, events: list[Event]) -> "asyncio.Future[list[bool]]":
+        future: asyncio.Future[list[bool]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((events, future))
+        self._wakes.set()
+        return future
 
     async def _run(self) -> None:
         while True:
