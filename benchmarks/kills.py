@@ -4,7 +4,8 @@ python -m benchmarks.kills [--cycles 500] [--results results/faults-kills.json]
 
 Starts `dualtower serve`, sends it groups of mixed events over HTTP from two threads, and ends it
 with SIGKILL: every other time in the middle of requests, and otherwise when all are answered, after
-which its answers before and after the restart are compared byte by byte.
+which its answers before and after the restart are compared byte by byte. Ctrl-C ends it after the
+cycle under way, and the results say how many there were.
 """
 
 import argparse
@@ -18,6 +19,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +36,7 @@ GROUP = 20
 THREADS = 2
 ASKED = [*(f"q{row}" for row in range(8)), "new0", "new1"]
 """Queries whose answers are compared."""
-_START_SECONDS = 120
+_PATIENCE_SECONDS = 600
 
 
 def main() -> None:
@@ -49,7 +52,7 @@ def main() -> None:
     write_results(
         arguments.results,
         Measurements(
-            command=f"python -m benchmarks.kills --cycles {arguments.cycles} "
+            command=f"python -m benchmarks.kills --cycles {run['cycles']} "
             f"--groups {arguments.groups}",
             protocol="SIGKILL to the server, in the middle of requests or after all are answered, "
             "in turn; SQLite; a kill keeps what the kernel holds, so this says nothing of a power "
@@ -76,9 +79,11 @@ def kill_cycles(folder: Path, cycles: int, groups: int) -> dict[str, str | int |
     rng = np.random.default_rng(0)
     acknowledged: set[str] = set()
     expected: list[bytes] | None = None
-    compared = differ = 0
-    with progress_bar("Kills", cycles, "cycles") as bar:
+    compared = differ = done = 0
+    with progress_bar("Kills", cycles, "cycles") as bar, _interruptible() as interrupted:
         for cycle in range(cycles):
+            if interrupted.is_set():
+                break
             with _Server(folder / "bundle", store_file) as server:
                 if expected is not None:
                     compared += len(expected)
@@ -89,12 +94,13 @@ def kill_cycles(folder: Path, cycles: int, groups: int) -> dict[str, str | int |
                 expected = server.answers() if cycle % 2 == 1 else None
                 server.kill()
                 acknowledged |= sender.finished()
+            done += 1
             bar.advance(note=f"{len(acknowledged):,} acknowledged")
     store = SqliteStore(store_file)
     found = [event.event_id for block in store.replay() for event in block.events]
     store.close()
     return {
-        "cycles": cycles,
+        "cycles": done,
         "acknowledged": len(acknowledged),
         "stored": len(found),
         "lost": len(acknowledged - set(found)),
@@ -102,6 +108,17 @@ def kill_cycles(folder: Path, cycles: int, groups: int) -> dict[str, str | int |
         "answers_compared": compared,
         "answers_differ": differ,
     }
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """What Ctrl-C sets instead of ending the process."""
+    interrupted = threading.Event()
+    before = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class _Server:
@@ -120,7 +137,7 @@ class _Server:
         )
 
     def __enter__(self) -> "_Server":
-        end = time.monotonic() + _START_SECONDS
+        end = time.monotonic() + _PATIENCE_SECONDS
         while time.monotonic() < end and self._process.poll() is None:
             try:
                 _request(self.port, "GET", "/ready")
@@ -166,7 +183,7 @@ class _Sender:
         ]
         for thread in self._threads:
             thread.start()
-        self._enough.wait(_START_SECONDS)
+        self._enough.wait(_PATIENCE_SECONDS)
         if finish:
             self._stop.set()
             for thread in self._threads:
@@ -215,7 +232,7 @@ def _request(port: int, method: str, path: str, body: Any = None) -> bytes:
     Raises:
         OSError: no connection, or another status than 200.
     """
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_START_SECONDS)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_PATIENCE_SECONDS)
     try:
         content = None if body is None else json.dumps(body)
         connection.request(method, path, content, {"Content-Type": "application/json"})
