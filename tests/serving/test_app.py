@@ -85,9 +85,29 @@ def test_an_event_shows_in_the_next_answer_and_after_a_restart(tmp_path: Path) -
 def test_similar_items(client: TestClient) -> None:
     assert client.get("/similar/i1?n=2").json()["items"] == ["i2", "i3"]
     assert client.get("/similar/what").status_code == 404
-    assert "not in the corpus" in client.get("/similar/a/b").json()["error"]
+    assert "in no corpus and no event" in client.get("/similar/a/b").json()["error"]
     for n in ("0", "101", "x", "²", "9" * 500):
         assert client.get(f"/similar/i1?n={n}").status_code == 422
+
+
+def test_similar_items_are_those_of_the_querys_arm(tmp_path: Path) -> None:
+    turned = np.array([[0, 0], [1, 0], [0, 1], [0, 1], [0.6, 0.8], [1, 0]])
+    arms = (
+        Arm(name="a", bundle=str(save_plane(tmp_path / "bundle"))),
+        Arm(name="b", bundle=str(save_plane(tmp_path / "other", turned))),
+    )
+    experiment = Experiment(name="test", salt="s", arms=arms)
+    nearest = {"a": "i2", "b": "i5"}
+    with TestClient(make_app(make(tmp_path, experiment))) as client:
+        found = [client.get(f"/similar/i1?n=1&query_id=u{row}").json() for row in range(20)]
+        control = client.get("/similar/i1?n=1").json()
+        assert client.get("/similar/i1?query_id=").status_code == 422
+    assert {answer["arm"] for answer in found} == {"a", "b"}
+    for row, answer in enumerate(found):
+        assert answer["arm"] == experiment.arm_of(f"u{row}").name
+        assert answer["items"] == [nearest[answer["arm"]]]
+        assert answer["experiment"] == "test"
+    assert (control["arm"], control["items"]) == ("a", ["i2"])
 
 
 def test_health_readiness_and_metrics(client: TestClient) -> None:

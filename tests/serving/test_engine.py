@@ -20,7 +20,7 @@ from dualtower.serving.engine import Engine
 from dualtower.serving.event import Event
 from dualtower.serving.tower import QueryTower
 from tests.helpers import tiny_dataset
-from tests.serving.bundles import plane_bundle
+from tests.serving.bundles import PLANE, plane_bundle
 
 
 @pytest.fixture
@@ -84,6 +84,42 @@ def test_similar_items(engine: Engine) -> None:
         engine.similar("what")
     with pytest.raises(ConfigError, match="n: 0"):
         engine.similar("i1", 0)
+
+
+@pytest.mark.parametrize("length", [1, 2])
+def test_new_items_are_similar_and_have_similar_ones(length: float) -> None:
+    bundle = plane_bundle(length * PLANE)
+    assert bundle.manifest.normalised == (length == 1)
+    # The new item points between i2 and i3, whatever its events.
+    bundle.model.encode_new_item = lambda row, total, count: np.array([3, 3], dtype=np.float32)  # type: ignore
+    engine = Engine(bundle)
+    live = engine.live_state()
+    assert not engine.has_vector("novelty", live)
+    with pytest.raises(DataError, match="'novelty' is unknown"):
+        engine.similar("novelty", live=live)
+    live.apply([Event("1", "q1", "novelty", 0), Event("2", "q1", 7, 0)])
+    found, scores = engine.similar("i1", 3, live=live)
+    assert list(found) == ["i2", "novelty", 7]
+    np.testing.assert_allclose(scores, [0.8, np.sqrt(0.5), np.sqrt(0.5)], atol=1e-6)
+    found, scores = engine.similar("7", 3, live=live)
+    assert list(found) == ["novelty", "i2", "i3"]
+    np.testing.assert_allclose(scores, [1, 0.7 * np.sqrt(2), 0.7 * np.sqrt(2)], atol=1e-6)
+    assert list(engine.similar("i1", 2)[0]) == ["i2", "i3"]
+
+
+def test_an_excluded_new_item_is_left_out() -> None:
+    bundle = plane_bundle()
+    bundle.model.encode_new_item = lambda row, total, count: np.array([2, 0], dtype=np.float32)  # type: ignore
+    engine = Engine(bundle)
+    live = engine.live_state()
+    live.apply([Event("1", "q2", "novelty", 0), Event("2", "q2", 7, 0)])
+    assert items(engine.recommend("q1", 3, live=live)) == ["novelty", 7, "i2"]
+    assert items(engine.recommend("q1", 3, live=live, exclude=["7", "i2"])) == [
+        "novelty",
+        "i3",
+        "i4",
+    ]
+    assert items(engine.recommend("q2", 2, live=live)) == ["i2", "i3"]
 
 
 def test_an_event_shows_in_the_next_answer(engine: Engine) -> None:

@@ -23,7 +23,7 @@ from dualtower.retrieval.bundle_files import (
     write_encoder,
     write_weights,
 )
-from dualtower.retrieval.exact import Candidates
+from dualtower.retrieval.exact import Candidates, unit_vectors
 from dualtower.retrieval.index import Index, build_index
 from dualtower.retrieval.manifest import (
     FORMAT,
@@ -302,7 +302,7 @@ class Bundle:
                 + f", so it has no vector ({len(missing)} of {len(ids)} items)"
             )
         found = Candidates.empty(len(ids), n)
-        retriever = self._by_cosine()
+        retriever = self.by_cosine()
         for start in range(0, len(ids), _QUERIES_AT_ONCE):
             part = np.arange(start, min(start + _QUERIES_AT_ONCE, len(ids)))
             best = retriever.retrieve(
@@ -311,18 +311,18 @@ class Bundle:
             found.positions[part], found.scores[part] = best.positions, best.scores
         return self._frame(ids, found, ids.name)
 
+    def by_cosine(self) -> Retriever:
+        """What finds items by cosine; made anew where vectors have other lengths than 1."""
+        if self.manifest.normalised:
+            return self.retriever
+        vectors = self.index.vectors[:, : -1 if self.model.has_bias else None]
+        return Retriever(build_index(unit_vectors(vectors), "flat"))
+
     def _most(self, n: int) -> int:
         """`n`, or the corpus's size where that is less: no more can be found."""
         if not isinstance(n, int | np.integer) or n < 1:
             raise ConfigError(f"n: {n!r} items asked for; it should be a whole number, 1 or more")
         return min(int(n), len(self.index))
-
-    def _by_cosine(self) -> Retriever:
-        if self.manifest.normalised:
-            return self.retriever
-        vectors = self.index.vectors[:, : -1 if self.model.has_bias else None]
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        return Retriever(build_index(vectors / np.maximum(lengths, 1e-30), "flat"))
 
     def _excluded(self, exclude: Ids, count: int) -> Ragged:
         """Positions to leave out for each query."""

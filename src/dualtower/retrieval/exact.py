@@ -67,6 +67,13 @@ def checked_vectors(vectors: npt.NDArray[np.floating], what: str) -> npt.NDArray
     return result
 
 
+def unit_vectors(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Vectors of length 1 in the same directions, `[items, dim]`; one of zeros stays so."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: npt.NDArray[np.float32] = vectors / np.maximum(lengths, np.float32(1e-30))
+    return unit
+
+
 def pair_scores(
     queries: npt.NDArray[np.float32],
     vectors: npt.NDArray[np.float32],

@@ -186,5 +186,10 @@ _SIMILAR = {
             "example": "i9",
         },
         _number("n", "items"),
+        {
+            **_QUERY_ID,
+            "required": False,
+            "description": "Whose arm of an experiment answers; the control without it.",
+        },
     ]
 }

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,12 @@ import polars as pl
 from dualtower.data.columns import QueryBatch, Ragged
 from dualtower.errors import ConfigError, DataError
 from dualtower.retrieval.bundle import Bundle
+from dualtower.retrieval.exact import unit_vectors
 from dualtower.serving.categories import Categories
 from dualtower.serving.event import Id
 from dualtower.serving.ids import RowOfId, ids_of_rows
 from dualtower.serving.live import LiveState
-from dualtower.serving.new_items import NewItems
+from dualtower.serving.new_items import NewItems, best_with_new
 from dualtower.serving.search import OneSearch
 from dualtower.serving.tower import QueryTower, Vector
 
@@ -88,32 +90,72 @@ class Engine:
         left_out = self._left_out(seen if exclude_seen else seen[:0], exclude)
         if quota is None:
             allowed = None if category is None else self._categories.allowed(category)
+            positions, scores = self._search.best(vector, n, self._inside(left_out), allowed)
             new = None if live is None or allowed is not None else live.new_items()
             if new is not None and len(new):
-                return self._with_new(vector, n, left_out, exclude, new)
-            positions, scores = self._search.best(vector, n, self._inside(left_out), allowed)
+                if exclude:
+                    left_out = np.concatenate([left_out, self._behind(new, exclude)])
+                positions, scores = best_with_new(
+                    positions, scores, new, vector, n, size=len(self._ids), left_out=left_out
+                )
+                return self._named(positions, new), scores
         elif category is not None:
             raise ConfigError("category and quota: give one of them; a quota names its categories")
         else:
             positions, scores = self._by_quota(vector, quota, self._inside(left_out))
         return self._ids[positions], scores
 
-    def similar(self, item_id: Id, n: int = 20) -> Answer:
+    def similar(self, item_id: Id, n: int = 20, *, live: LiveState | None = None) -> Answer:
         """The n items nearest to an item by cosine, as `Bundle.similar_items`.
 
+        Args:
+            item_id: in the corpus, or a new one of `live`.
+            n: how many items, from 1.
+            live: events since the bundle was built, whose new items are compared too.
+
         Raises:
-            DataError: the item is unknown or not in the corpus.
+            DataError: the item is unknown or has no vector.
             ConfigError: n is below 1.
         """
-        position = self.position_of_item(item_id)
-        if position < 0 or not self.bundle.manifest.normalised:
-            frame = self.bundle.similar_items([item_id], n=n)
-            return frame.to_series(1).to_numpy(), frame["score"].to_numpy()
         if n < 1:
             raise ConfigError(f"n: {n} items asked for; it should be 1 or more")
-        itself = np.array([position], dtype=np.int32)
-        positions, scores = self._search.best(self.bundle.index.vectors[position], n, itself, None)
-        return self._ids[positions], scores
+        position = self._vector_position(item_id, live)
+        if position < 0:
+            self.bundle.similar_items([item_id])  # raises, and says what is wrong with the item
+        new = None if live is None else live.new_items()
+        size, search = len(self._ids), self._cosine_search
+        if new is not None and len(new):
+            new = replace(new, vectors=unit_vectors(new.vectors))
+        if position < size:
+            vector = search.vectors[position]
+        else:
+            assert new is not None
+            vector = new.vectors[position - size]
+        itself = np.array([position], dtype=np.int64)
+        positions, scores = search.best(vector, n, self._inside(itself), None)
+        if new is None or len(new) == 0:
+            return self._ids[positions], scores
+        found = best_with_new(positions, scores, new, vector, n, size=size, left_out=itself)
+        return self._named(found[0], new), found[1]
+
+    def has_vector(self, item_id: Id, live: LiveState | None = None) -> bool:
+        """Whether `similar` can say what is near the item."""
+        return self._vector_position(item_id, live) >= 0
+
+    def _vector_position(self, item_id: Id, live: LiveState | None) -> int:
+        """The item's place in the corpus or behind it; -1 where it has no vector."""
+        position = self.position_of_item(item_id)
+        if position >= 0 or live is None:
+            return position
+        place = live.new_item_place(item_id)
+        return place if place < 0 else len(self._ids) + place
+
+    @cached_property
+    def _cosine_search(self) -> OneSearch:
+        """Finds by cosine; the same as by inner product where all vectors have length 1."""
+        if self.bundle.manifest.normalised:
+            return self._search
+        return OneSearch(self.bundle.by_cosine())
 
     def position_of_item(self, item_id: Id) -> int:
         """The item's place in the corpus; -1 where it has none."""
@@ -220,31 +262,22 @@ class Engine:
             return inside
         return positions
 
-    def _with_new(
-        self,
-        vector: Vector,
-        n: int,
-        left_out: npt.NDArray[np.integer],
-        exclude: Sequence[Id],
-        new: NewItems,
-    ) -> Answer:
-        """The n best of the corpus and of the items that only live events know."""
+    def _named(self, positions: npt.NDArray[np.int64], new: NewItems | None) -> npt.NDArray[Any]:
+        """The ids of items of the corpus and behind it."""
+        if new is None:
+            return self._ids[positions]
         size = len(self._ids)
-        positions, scores = self._search.best(vector, n, self._inside(left_out), None)
-        named = {str(item_id) for item_id in exclude}
-        kept = np.array([str(item_id) not in named for item_id in new.ids], dtype=np.bool_)
-        # One may have come between asking for the history and for the new items.
-        behind = left_out[(left_out >= size) & (left_out < size + len(new))] - size
-        kept[behind] = False
-        own = (new.vectors @ vector.reshape(-1, vector.shape[-1]).T).max(axis=1)
-        positions = np.concatenate([positions, size + np.flatnonzero(kept)])
-        scores = np.concatenate([scores, own[kept]])
-        best = np.lexsort((positions, -scores))[:n]
         ids = [
             self._ids[place] if place < size else new.ids[place - size]
-            for place in positions[best].tolist()
+            for place in positions.tolist()
         ]
-        return np.array(ids, dtype=object), scores[best]
+        return np.array(ids, dtype=object)
+
+    def _behind(self, new: NewItems, exclude: Sequence[Id]) -> npt.NDArray[np.int64]:
+        """Positions of the new items among those to exclude."""
+        named = {str(item_id) for item_id in exclude}
+        places = [place for place, item_id in enumerate(new.ids) if str(item_id) in named]
+        return np.array(places, dtype=np.int64) + len(self._ids)
 
     def _by_quota(
         self, vector: Vector, quota: Mapping[str, int], left_out: npt.NDArray[np.integer]

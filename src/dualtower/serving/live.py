@@ -13,7 +13,7 @@ from dualtower.data.columns import EarlierSum, QueryBatch, Ragged
 from dualtower.data.vocabulary import Vocabulary
 from dualtower.retrieval.bundle import Bundle
 from dualtower.serving.event import Event, Id
-from dualtower.serving.new_items import NewItems, NewItemVectors, retrieve_with_new
+from dualtower.serving.new_items import NewItems, NewItemVectors, best_with_new
 from dualtower.serving.store import EventStore
 
 RowOf = Callable[[Id], int]
@@ -177,6 +177,12 @@ class LiveState:
         with self._lock:
             return self._new.items()
 
+    def new_item_place(self, item_id: Id) -> int:
+        """The item's place in `new_items`, now and later; -1 where it is none of them."""
+        row = self._item_row(item_id)
+        with self._lock:
+            return self._new.place_of(_key(row, item_id))
+
     def live_queries(self) -> int:
         """How many queries have live events."""
         return len(self._queries)
@@ -197,23 +203,27 @@ class LiveState:
             ConfigError: n is below 1.
         """
         new = self.new_items()
-        seen = self.seen(query_id)
-        # A new item may have come between the two lines above.
-        seen = seen[seen < len(self.bundle.index) + len(new)]
-        found = retrieve_with_new(
-            self.bundle.retriever,
-            new,
-            self.vector_of(query_id)[None],
-            n,
-            exclude=Ragged.single(seen) if exclude_seen else None,
+        seen = self.seen(query_id) if exclude_seen else np.array([], dtype=np.int64)
+        size = len(self.bundle.index)
+        vector = self.vector_of(query_id)
+        found = self.bundle.retriever.retrieve(
+            vector[None], n, exclude=Ragged.single(seen[seen < size])
         )
         kept = found.positions[0] >= 0
-        encoder = self.bundle.encoder
+        positions, scores = best_with_new(
+            found.positions[0, kept],
+            found.scores[0, kept],
+            new,
+            vector,
+            n,
+            size=size,
+            left_out=seen,
+        )
         return pl.DataFrame(
             {
-                encoder.schema.item_id: self.ids_of(found.positions[0, kept], new),
-                "score": found.scores[0, kept],
-                "rank": np.arange(1, kept.sum() + 1, dtype=np.int32),
+                self.bundle.encoder.schema.item_id: self.ids_of(positions, new),
+                "score": scores,
+                "rank": np.arange(1, len(positions) + 1, dtype=np.int32),
             }
         )
 

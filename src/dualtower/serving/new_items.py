@@ -1,14 +1,12 @@
-"""Items that training never saw: their augmented vector from their events, and a search of them."""
+"""Items that training never saw: their augmented vector from their events, and their rank."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from dualtower.data.columns import Ragged
 from dualtower.models.base import VectorModel
-from dualtower.retrieval.exact import Candidates, best_of_pairs, pair_scores
-from dualtower.retrieval.retriever import Retriever
+from dualtower.retrieval.exact import pair_scores
 from dualtower.serving.event import Id
 
 
@@ -86,6 +84,10 @@ class NewItemVectors:
         self._snapshot = None
         return number
 
+    def place_of(self, key: Id) -> int:
+        """The place of an item among the new ones; -1 where it is none."""
+        return self._number.get(key, -1)
+
     def items(self) -> NewItems:
         """All new items as they are now; later events do not change what was returned."""
         if self._snapshot is None:
@@ -95,59 +97,37 @@ class NewItemVectors:
         return self._snapshot
 
 
-def retrieve_with_new(
-    retriever: Retriever,
+def best_with_new(
+    positions: npt.NDArray[np.int64],
+    scores: npt.NDArray[np.float32],
     new: NewItems,
-    queries: npt.NDArray[np.float32],
+    vector: npt.NDArray[np.float32],
     n: int,
     *,
-    exclude: Ragged | None = None,
-) -> Candidates:
-    """The n best items of each query among the bundle's corpus and the new items.
-
-    All new items are compared; the others are found as `Retriever.retrieve` finds them.
+    size: int,
+    left_out: npt.NDArray[np.integer],
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """The n best of what was found in the bundle's corpus and of all new items.
 
     Args:
-        retriever: serves the bundle's corpus.
-        new: stand behind it: item k has position `len(retriever.index) + k`.
-        queries: `[queries, dim]` or `[queries, interests, dim]`.
-        n: items per query, at least 1.
-        exclude: positions left out for each query.
+        positions: found in the corpus.
+        scores: theirs.
+        new: stand behind the corpus: item k has position `size + k`.
+        vector: the query's, `[dim]`, or `[interests, dim]`, of which an item's best counts.
+        n: how many items, from 1.
+        size: of the corpus.
+        left_out: positions that may not be returned, those in the corpus left out already.
 
-    Raises:
-        ConfigError: n is below 1.
-        DataError: queries of another dimension or with NaN; positions outside the corpus.
+    Returns:
+        Positions and scores, best first; equal scores in order of position.
     """
-    size = len(retriever.index)
-    inside, outside = (None, None) if exclude is None else _split(exclude, size)
-    found = retriever.retrieve(queries, n, exclude=inside)
-    if len(new) == 0 or len(queries) == 0:
-        return found
-    stacked = queries[:, None] if queries.ndim == 2 else queries
-    query = np.repeat(np.arange(len(queries)), len(new))
-    place = np.tile(np.arange(len(new)), len(queries))
-    if outside is not None and len(outside.values) > 0:
-        left_out = outside.row_of_value() * len(new) + outside.values
-        kept = ~np.isin(query * len(new) + place, left_out)
-        query, place = query[kept], place[kept]
-    scores = pair_scores(stacked, new.vectors, query, place)
-    old_query, rank = np.nonzero(found.positions >= 0)
-    return best_of_pairs(
-        np.concatenate([old_query, query]),
-        np.concatenate([found.positions[old_query, rank], place + size]),
-        np.concatenate([found.scores[old_query, rank], scores]),
-        len(queries),
-        n,
-    )
-
-
-def _split(lists: Ragged, size: int) -> tuple[Ragged, Ragged]:
-    """The values below `size`, and the others less `size`."""
-    below = lists.values < size
-    return _chosen(lists, below, 0), _chosen(lists, ~below, size)
-
-
-def _chosen(lists: Ragged, kept: npt.NDArray[np.bool_], shift: int) -> Ragged:
-    lengths = np.bincount(lists.row_of_value()[kept], minlength=len(lists))
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return Ragged(lists.values[kept] - np.int32(shift), offsets)
+    kept = np.ones(len(new), dtype=np.bool_)
+    # A new item may have come between asking for the history and for the new items.
+    kept[left_out[(left_out >= size) & (left_out < size + len(new))] - size] = False
+    places = np.flatnonzero(kept)
+    stacked = vector.reshape(1, -1, vector.shape[-1])
+    own = pair_scores(stacked, new.vectors, np.zeros(len(places), dtype=np.int64), places)
+    positions = np.concatenate([positions, size + places])
+    scores = np.concatenate([scores, own])
+    best = np.lexsort((positions, -scores))[:n]
+    return positions[best], scores[best]

@@ -16,6 +16,7 @@ from dualtower.serving.bodies import (
     check_query,
     read,
 )
+from dualtower.serving.event import check_id
 from dualtower.serving.http import RefusedError, read_body, reply, whole_number
 from dualtower.serving.server import Server, event_of
 
@@ -66,16 +67,18 @@ class Routes:
         return reply({"new": await self._server.record(events)})
 
     async def similar(self, request: Request) -> Response:
-        """GET /similar/{item}."""
+        """GET /similar/{item}: items near it, new ones too."""
         n = whole_number(request, "n", 20, self._server.settings.max_n)
-        item = request.path_params["item"]
-        _, served = self._server.deck.pick(None)
-        if served.engine.position_of_item(item) < 0:
+        item, query_id = request.path_params["item"], request.query_params.get("query_id")
+        if query_id is not None:
+            check_id("query_id", query_id)
+        arm, served = self._server.deck.pick(query_id)
+        if not served.engine.has_vector(item, served.live):
             raise RefusedError(
-                404, f"item: {item[:60]!r} is not in the corpus, so it has no vector"
+                404, f"item: {item[:60]!r} is in no corpus and no event, so it has no vector"
             )
-        items, scores = served.engine.similar(item, n)
-        return reply({"items": items, "scores": scores})
+        items, scores = served.engine.similar(item, n, live=served.live)
+        return reply({"items": items, "scores": scores, **self._server.named(arm)})
 
     async def health(self, request: Request) -> Response:
         """GET /health: the process lives."""

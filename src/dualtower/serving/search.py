@@ -17,6 +17,8 @@ class OneSearch:
     def __init__(self, retriever: Retriever) -> None:
         self._retriever = retriever
         self._index = retriever.index
+        self.vectors = retriever.index.vectors
+        """Of the corpus, `[items, dim]`."""
         self._marked = np.zeros(len(retriever.index), dtype=np.bool_)
 
     def best(

@@ -107,6 +107,12 @@ class Server:
         self.metrics.repeated_events += fresh.count(False)
         return fresh
 
+    def named(self, arm: str | None) -> dict[str, str]:
+        """What an answer says of the experiment; nothing where none runs."""
+        if arm is None or self.deck.experiment is None:
+            return {}
+        return {"arm": arm, "experiment": self.deck.experiment.name}
+
     def folder_of(self, path: str, arm: str | None) -> Path:
         """The folder of a bundle that a request names.
 
