@@ -45,6 +45,19 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    ranker: Annotated[
+        str | None,
+        typer.Option(
+            help="Function that orders the candidates of every arm: package.module:function.",
+            show_default=False,
+        ),
+    ] = None,
+    candidates: Annotated[
+        int, typer.Option(help="Candidates for the ranker, for each item asked for.")
+    ] = 5,
+    ranker_seconds: Annotated[
+        float, typer.Option(help="How long an answer waits for the ranker.")
+    ] = 0.05,
     max_n: Annotated[int, typer.Option(help="The most items of one answer.")] = 1_000,
     max_batch: Annotated[
         int, typer.Option(help="The most queries or events of one request.")
@@ -80,6 +93,9 @@ def serve(
             "events": events,
             "bundles": None if bundles is None else str(bundles),
             "watch": watch,
+            "ranker": ranker,
+            "candidates": candidates,
+            "ranker_seconds": ranker_seconds,
             "max_n": max_n,
             "max_batch": max_batch,
             "max_body_bytes": max_body_bytes,

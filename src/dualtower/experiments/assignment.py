@@ -39,6 +39,9 @@ class Experiment(Settings):
     """Hashed with every id: experiments with different salts divide the queries independently."""
     arms: tuple[Arm, ...] = Field(min_length=2, max_length=64)
     """The first is the control, which every other is compared with."""
+    ranker: Name | None = None
+    """Function that orders the candidates of every arm, as package.module:function; whoever serves
+    the experiment imports it."""
     days: int = Field(default=7, ge=1, le=366)
     """How many days were planned; each is one look at the data for the sequential bounds."""
     primary: Metric = "ctr"

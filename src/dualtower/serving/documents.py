@@ -1,6 +1,6 @@
 """The bodies and replies as OpenAPI shows them; the server itself reads `bodies.py`'s types."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -88,6 +88,10 @@ class Answer(BaseModel):
     scores: list[float] = Field(examples=[[0.81, 0.77]])
     arm: str | None = Field(default=None, description="The arm that answered, in an experiment.")
     experiment: str | None = Field(default=None, description="The experiment.")
+    ranking: Literal["ranked", "failed", "late"] | None = Field(
+        default=None,
+        description="With a ranker: its order, or that of retrieval because it failed or was late.",
+    )
 
 
 class Answers(BaseModel):

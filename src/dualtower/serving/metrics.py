@@ -21,6 +21,8 @@ class Metrics:
         """Recommendations by arm; without an experiment under the empty name."""
         self.short_answers = 0
         """Recommendations of fewer items than asked for."""
+        self.rankings: Counter[tuple[str, str]] = Counter()
+        """Calls of the ranker by outcome and arm."""
         self.events: Counter[tuple[str, str, str]] = Counter()
         """New events by kind, experiment and arm."""
         self.repeated_events = 0
@@ -58,6 +60,11 @@ class Metrics:
             "dualtower_short_answers_total", "counter", "Answers with fewer items than asked for."
         )
         lines.append(f"dualtower_short_answers_total {self.short_answers}")
+        lines += _head("dualtower_rankings_total", "counter", "Calls of the ranker by outcome.")
+        lines += [
+            _line("dualtower_rankings_total", count, outcome=outcome, arm=arm)
+            for (outcome, arm), count in sorted(self.rankings.items())
+        ]
         lines += _head("dualtower_events_total", "counter", "New events, durably stored.")
         lines += [
             _line("dualtower_events_total", count, kind=kind, experiment=experiment, arm=arm)

@@ -36,7 +36,7 @@ class Routes:
         """POST /recommend."""
         body = read(await read_body(request, self._server), _RECOMMEND)
         check_query(body, self._server.settings)
-        return reply(self._server.recommend(body))
+        return reply(await self._server.answer(body))
 
     async def recommend_batch(self, request: Request) -> Response:
         """POST /recommend/batch; other requests get their turn after each query."""
@@ -48,7 +48,7 @@ class Routes:
         answers = []
         for place, query in enumerate(body.queries):
             try:
-                answers.append(self._server.recommend(query))
+                answers.append(await self._server.answer(query))
             except DualtowerError as error:
                 raise DataError(f"queries[{place}].{error}") from None
             await asyncio.sleep(0)

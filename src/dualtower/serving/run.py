@@ -8,8 +8,10 @@ from pathlib import Path
 import torch
 import uvicorn
 
+from dualtower.errors import ConfigError
 from dualtower.experiments.assignment import Experiment
 from dualtower.serving.app import make_app
+from dualtower.serving.ranking import Ranking, load_ranker
 from dualtower.serving.server import Server, open_deck
 from dualtower.serving.settings import ServeConfig
 from dualtower.serving.store import open_store
@@ -30,14 +32,16 @@ def run(
         note: tells the operator something.
 
     Raises:
+        ConfigError: the ranker cannot be loaded.
         BundleError: a bundle is damaged.
         StoreError: the events cannot be read.
     """
     # One query has no work for several threads; they would only wait for one another.
     torch.set_num_threads(1)
     sys.setswitchinterval(_SWITCH_SECONDS)
+    ranking = ranking_of(settings, experiment, note)
     store = None if settings.events is None else open_store(settings.events)
-    server = Server(open_deck(folder, store, experiment), store, settings, note)
+    server = Server(open_deck(folder, store, experiment), store, settings, note, ranking=ranking)
     # uvicorn raises the signal again when it has stopped; to stop when asked is no failure.
     signal.signal(signal.SIGTERM, lambda *_: None)
     note(f"serving on http://{settings.host}:{settings.port} (a page to look at it: /, API: /docs)")
@@ -53,3 +57,25 @@ def run(
         server_header=False,
         timeout_graceful_shutdown=settings.stop_seconds,
     )
+
+
+def ranking_of(
+    settings: ServeConfig, experiment: Experiment | None, note: Callable[[str], None]
+) -> Ranking | None:
+    """The ranker that the settings or the experiment name, at work; None where neither does.
+
+    Raises:
+        ConfigError: they name two, or it cannot be loaded.
+    """
+    planned = None if experiment is None else experiment.ranker
+    name = settings.ranker or planned
+    if planned is not None and name != planned:
+        raise ConfigError(
+            f"ranker: {name} is asked for and the experiment names {planned}; all arms have one, "
+            "so name it in one place"
+        )
+    if name is None:
+        return None
+    ranker = load_ranker(name)
+    note(f"ranking by {name}")
+    return Ranking(ranker, settings.ranker_seconds, note)

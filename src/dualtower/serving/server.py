@@ -3,7 +3,7 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ from dualtower.experiments.assignment import Experiment
 from dualtower.files import MANIFEST
 from dualtower.serving.bodies import RecommendBody
 from dualtower.serving.deck import Deck, Served, load_quietly, load_served
+from dualtower.serving.engine import Answer
 from dualtower.serving.event import Event, Id
 from dualtower.serving.metrics import Metrics
+from dualtower.serving.ranking import Ranking, RankingTask, first_within
 from dualtower.serving.settings import ServeConfig
 from dualtower.serving.store import EventStore
 from dualtower.serving.writer import EventWriter
@@ -30,9 +32,20 @@ class Server:
         store: EventStore | None,
         settings: ServeConfig,
         note: Callable[[str], None] = lambda message: None,
+        *,
+        ranking: Ranking | None = None,
     ) -> None:
-        """Serve `deck`, with events in `store` or none; `note` tells the operator something."""
+        """Serve `deck`.
+
+        Args:
+            deck: what answers.
+            store: of events, or none.
+            settings: the limits.
+            note: tells the operator something.
+            ranking: orders the candidates of every answer; none leaves them as retrieved.
+        """
         self._note = note
+        self.ranking = ranking
         self.deck = deck
         self.settings = settings
         self.metrics = Metrics()
@@ -58,33 +71,49 @@ class Server:
             await self._writer.stop()
         if self.store is not None:
             self.store.close()
+        if self.ranking is not None:
+            self.ranking.stop()
 
-    def recommend(self, body: RecommendBody) -> dict[str, Any]:
+    async def answer(self, body: RecommendBody) -> dict[str, Any]:
         """The answer of one query within the limits (`check_query`), as it becomes JSON.
 
         Raises:
             DataError: a field names what does not exist.
             ConfigError: fields that do not go together.
         """
+        if self.ranking is None:
+            return self.recommend(body)
+        return await self._recommend_ranked(body, self.ranking)
+
+    def recommend(self, body: RecommendBody) -> dict[str, Any]:
+        """As `answer`, without a ranker."""
         start = time.perf_counter()
         arm, served = self.deck.pick(body.query_id)
-        items, scores = served.engine.recommend(
-            body.query_id,
-            body.n,
-            exclude_seen=body.exclude_seen,
-            exclude=body.exclude,
-            category=body.category,
-            quota=body.quota,
-            history=body.history,
-            features=body.features,
-            context=body.context,
-            live=served.live,
-        )
-        answer: dict[str, Any] = {"items": items, "scores": scores}
-        if arm is not None and self.deck.experiment is not None:
-            answer["arm"], answer["experiment"] = arm, self.deck.experiment.name
-            if body.query_id is not None and len(items):
-                self._expose(body.query_id, items, arm, self.deck.experiment.name)
+        items, scores = _retrieve(served, body, body.n, body.quota)
+        return self._answered(body, arm, items, scores, start)
+
+    async def _recommend_ranked(self, body: RecommendBody, ranking: Ranking) -> dict[str, Any]:
+        start = time.perf_counter()
+        arm, served = self.deck.pick(body.query_id)
+        times, quota = self.settings.candidates, body.quota
+        more = None if quota is None else {name: times * count for name, count in quota.items()}
+        items, scores = _retrieve(served, body, times * body.n, more)
+        task = _task(served, body, items, scores)
+        places, outcome = await ranking.order(task)
+        self.metrics.rankings[outcome, arm or ""] += 1
+        places = first_within(places, body.n, quota, task.categories)
+        answer = self._answered(body, arm, items[places], scores[places], start)
+        answer["ranking"] = outcome
+        return answer
+
+    def _answered(
+        self, body: RecommendBody, arm: str | None, items: Any, scores: Any, start: float
+    ) -> dict[str, Any]:
+        """The answer, counted and its exposure logged."""
+        answer: dict[str, Any] = {"items": items, "scores": scores, **self.named(arm)}
+        experiment, query_id = self.deck.experiment, body.query_id
+        if arm is not None and experiment is not None and query_id is not None and len(items):
+            self._expose(query_id, items, arm, experiment.name)
         asked = body.n if body.quota is None else sum(body.quota.values())
         self.metrics.short_answers += len(items) < asked
         self.metrics.answers[arm or ""] += 1
@@ -230,6 +259,41 @@ def open_deck(folder: Path, store: EventStore | None, experiment: Experiment | N
         if arm.bundle not in by_folder:
             by_folder[arm.bundle] = load_served(Path(arm.bundle), store)
     return Deck({arm.name: by_folder[arm.bundle] for arm in experiment.arms}, experiment)
+
+
+def _retrieve(
+    served: Served, body: RecommendBody, n: int, quota: Mapping[str, int] | None
+) -> Answer:
+    """The candidates of a query: n of them, or by quota."""
+    return served.engine.recommend(
+        body.query_id,
+        n,
+        exclude_seen=body.exclude_seen,
+        exclude=body.exclude,
+        category=body.category,
+        quota=quota,
+        history=body.history,
+        features=body.features,
+        context=body.context,
+        live=served.live,
+    )
+
+
+def _task(served: Served, body: RecommendBody, items: Any, scores: Any) -> RankingTask:
+    """What the ranker is given, none of which the answer is read from."""
+    names = tuple(items.tolist())
+    given = scores.view()
+    given.flags.writeable = False
+    return RankingTask(
+        query_id=body.query_id,
+        items=names,
+        scores=given,
+        categories=tuple(served.engine.categories_of(names)),
+        n=body.n if body.quota is None else sum(body.quota.values()),
+        history=body.history,
+        features=body.features,
+        context=body.context,
+    )
 
 
 def event_of(body: Any) -> Event:

@@ -26,6 +26,13 @@ class ServeConfig(Settings):
     """Load the bundle again when its folder is replaced."""
     watch_seconds: float = Field(default=2.0, gt=0, le=3600)
     """How often the folder is looked at."""
+    ranker: str | None = None
+    """Function that orders the candidates, as package.module:function (`ranking.Ranker`); None
+    leaves them as retrieved. An experiment's file may name it instead, for all its arms."""
+    candidates: int = Field(default=5, ge=1, le=1_000)
+    """So many candidates are retrieved for the ranker for each item asked for."""
+    ranker_seconds: float = Field(default=0.05, gt=0, le=60)
+    """How long an answer waits for the ranker."""
     max_body_bytes: int = Field(default=1_000_000, ge=1_000, le=1_000_000_000)
     """Larger requests are refused (413)."""
     max_n: int = Field(default=1_000, ge=1, le=100_000)
