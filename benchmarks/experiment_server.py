@@ -79,7 +79,7 @@ class Week:
 def serving(folder: Path, experiment: Experiment, bundle: Path) -> Iterator[Client]:
     """The server in a process of its own, until the end of the block; events in `events.db`."""
     file, port = folder / "experiment.toml", _free_port()
-    write_text(file, tomlkit.dumps(experiment.model_dump(mode="json")))
+    write_text(file, tomlkit.dumps(experiment.model_dump(mode="json", exclude_none=True)))
     program = "from dualtower.cli import app; app()"
     arguments = ["serve", str(bundle), "--port", str(port), "--experiment", str(file)]
     command = [sys.executable, "-c", program, *arguments, "--events", str(folder / "events.db")]

@@ -1,6 +1,7 @@
 """The experiment commands, as a user types them."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,31 @@ def test_the_report_in_words(week: Path) -> None:
     assert "sample ratio ok" in found.stdout
     assert "- treatment against control, CTR: +" in found.stdout
     assert "2024-05-08" in found.stdout
+
+
+def test_guardrails_of_a_log_with_latencies(week: Path, tmp_path: Path) -> None:
+    events = pl.read_parquet(week / "events.parquet")
+    shown = pl.col("kind") == "exposure"
+    slow = pl.when(pl.col("arm") == "control").then(0.002).otherwise(0.004)
+    jitter = pl.int_range(pl.len()) % 7 / 10_000
+    events.with_columns(
+        latency=pl.when(shown).then(slow + jitter),
+        asked=pl.when(shown).then(pl.col("value").cast(pl.Int64)),
+    ).write_parquet(tmp_path / "timed.parquet")
+    files = (week / "experiment.toml", tmp_path / "timed.parquet")
+    found = run("report", *files)
+    assert found.exit_code == 0, found.stderr
+    assert "Guardrails, with 95% intervals" in found.stdout
+    said = "- treatment against control, mean latency: 4.3[0-9]? ms against 2.[23][0-9]? ms"
+    assert re.search(said, found.stdout)
+    assert "short answers: 0 of " in found.stdout
+    guarded = json.loads(run("report", *files, "--json").stdout)["guardrails"]
+    verdicts = {one["metric"]: one["verdict"] for one in guarded["differences"]}
+    assert verdicts["mean_latency"] == "worse"
+    assert verdicts["errors"] == "no difference found"
+    found = run("report", week / "experiment.toml", week / "events.parquet")
+    assert "Guardrails" not in found.stdout
+    assert "so there are no guardrails" in found.stdout
 
 
 def test_lost_exposures_block_the_report_with_status_2(week: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from dualtower.errors import DataError
 from dualtower.experiments.assignment import Arm, Experiment
 from dualtower.experiments.observations import LeftOut, Observations
 from dualtower.experiments.report import Report, look_at, make_report, verdicts
+from dualtower.experiments.requests import Requests
 from dualtower.experiments.sequential import always_valid_bound, obrien_fleming_bound
 from dualtower.experiments.simulator import Lift, Plan, simulate
 
@@ -137,3 +138,21 @@ def test_an_arm_without_queries_is_not_compared() -> None:
 def test_observations_of_other_arms() -> None:
     with pytest.raises(DataError, match=r"are of the arms control, treatment; .* has a, b"):
         make_report(seen(), planned(arms=("a", "b")))
+
+
+def test_guardrails_are_said_whatever_the_sample_ratio() -> None:
+    query = np.arange(1_000)
+    none = np.zeros(1_000, dtype=np.bool_)
+    slow = np.where(query % 2, 0.02, 0.01) + query / 1e6
+    requests = Requests(("control", "treatment"), query, query % 2, slow, none, none, none, 3)
+    report = make_report(seen(queries=200), planned(), daily=False, requests=requests)
+    assert report.guardrails is not None
+    assert verdicts(report)[-5].startswith("treatment against control, mean latency: 20.5 ms")
+    assert verdicts(report)[-5].endswith("; worse.")
+    assert any("3 exposures carry no latency" in note for note in report.notes)
+    broken = seen(0.5, shares={"control": 0.42, "treatment": 0.58})
+    blocked = make_report(broken, planned(), requests=requests)
+    lines = verdicts(blocked)
+    assert lines[0].startswith("Blocked")
+    assert lines[1].startswith("treatment against control, mean latency")
+    assert make_report(seen(), planned(), daily=False).guardrails is None

@@ -272,6 +272,44 @@ def test_arms(tmp_path: Path) -> None:
         assert (event.experiment, event.value, event.item_id) == ("test", 1, best[event.arm][0])
 
 
+def test_what_became_of_an_arms_requests_is_logged(tmp_path: Path) -> None:
+    arms = tuple(Arm(name=name, bundle=str(tmp_path / "bundle")) for name in "ab")
+    experiment = Experiment(name="test", salt="s", arms=arms)
+    bodies = [
+        {"query_id": "q1", "n": 2},
+        {"query_id": "q1", "n": 9},
+        {"query_id": "q1", "quota": {"tea": 1, "cake": 3}},
+        {"query_id": "q4", "n": 3},  # has seen all
+        {"query_id": "q1", "n": 3, "category": "x"},
+        {"query_id": "", "n": 3},
+        {"n": 3, "category": "x"},
+    ]
+    with TestClient(make_app(make(tmp_path, experiment))) as client:
+        statuses = [client.post("/recommend", json=body).status_code for body in bodies]
+        event = {"event_id": "e", "query_id": "q", "item_id": "i1", "timestamp": 1, "kind": "error"}
+        reply = client.post("/events", json={"events": [event]})
+        text = client.get("/metrics").text
+    assert statuses == [200, 200, 200, 200, 422, 422, 422]
+    assert "events[0].kind: 'error' is what the server logs itself" in reply.json()["error"]
+    control = experiment.control.name
+    assert f'dualtower_failed_answers_total{{arm="{control}"}}' in text
+    stored = [
+        event for block in open_store(tmp_path / "events.db").replay() for event in block.events
+    ]
+    found = [(event.kind, event.item_id, event.value, event.asked) for event in stored]
+    assert found == [
+        ("exposure", "i2", 2, 2),
+        ("exposure", "i2", 4, 9),
+        ("exposure", "i2", 3, 4),
+        ("empty", None, 0, 3),
+        ("error", None, 0, 3),
+    ]
+    for event in stored:
+        assert (event.experiment, event.arm) == ("test", experiment.arm_of(event.query_id).name)
+        assert event.latency is not None
+        assert 0 < event.latency < 60
+
+
 def test_the_documentation_has_examples(client: TestClient) -> None:
     api = client.get("/openapi.json").json()
     body = api["paths"]["/recommend"]["post"]["requestBody"]["content"]["application/json"]

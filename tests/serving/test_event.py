@@ -45,6 +45,12 @@ def test_fields_stay_as_they_were_given() -> None:
         ({"experiment": "april"}, "experiment: 'april' with arm None; both"),
         ({"experiment": 1, "arm": "new"}, "experiment: 1; it should be a text"),
         ({"experiment": "april", "arm": ""}, "arm: 0 characters"),
+        ({"item_id": None}, "item_id: None; it should be a text or a whole number"),
+        ({"kind": "empty"}, "item_id: 7 in an event of no item"),
+        ({"latency": -0.1}, "latency: -0.1; it should be 0 or more"),
+        ({"latency": math.nan}, "latency: nan; it should be finite"),
+        ({"asked": 0}, "asked: 0; it should be a whole number, 1 or more"),
+        ({"asked": 1.5}, "asked: 1.5; it should be a whole number"),
     ],
 )
 def test_each_wrong_field_is_named(changes: dict[str, Any], message: str) -> None:

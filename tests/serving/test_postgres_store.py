@@ -81,15 +81,29 @@ def test_events_come_back_as_they_were(store: PostgresStore, url: str) -> None:
     events = [
         Event("b", "ü1", 7, 1.5),
         Event("a", 12, "12", 2**60 + 1, "order", 9.25, "april", "new"),
-        Event("c", "12", "x" * 1000, -3.0, "exposure"),
+        Event("c", "12", "x" * 1000, -3.0, "exposure", 3.0, "april", "new", 0.25, 10),
+        Event("d", "12", None, -3.0, "error", 0.0, "april", "new", 0.5),
     ]
-    assert store.append(events) == [True, True, True]
+    assert store.append(events) == [True, True, True, True]
     assert store.append([]) == []
     found = all_of(store)
     assert found == events
-    assert [type(one.timestamp) for one in found] == [float, int, float]
+    assert [type(one.timestamp) for one in found] == [float, int, float, float]
     again = PostgresStore(url)
     assert all_of(again) == events
+    again.close()
+
+
+def test_a_table_of_version_1_is_given_what_it_lacks(store: PostgresStore, url: str) -> None:
+    import psycopg
+
+    store.append([event(1)])
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("ALTER TABLE dualtower_events DROP COLUMN latency, DROP COLUMN asked")
+    again = PostgresStore(url)
+    later = Event("x", "u1", None, 2, "empty", 0.0, "april", "new", 0.5, 10)
+    again.append([later])
+    assert all_of(again) == [event(1), later]
     again.close()
 
 

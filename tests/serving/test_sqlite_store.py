@@ -22,14 +22,15 @@ def test_events_come_back_as_they_were_in_the_order_of_commits(tmp_path: Path) -
     events = [
         Event("b", "ü1", 7, 1.5),
         Event("a", 12, "12", 2**60 + 1, "order", 9.25, "april", "new"),
-        Event("c", "12", "x" * 1000, -3.0, "exposure"),
+        Event("c", "12", "x" * 1000, -3.0, "exposure", 3.0, "april", "new", 0.25, 10),
+        Event("d", "12", None, -3.0, "error", 0.0, "april", "new", 0.5),
     ]
     store = SqliteStore(tmp_path / "deep" / "events.sqlite")
     assert store.append(events[:2]) == [True, True]
-    assert store.append(events[2:]) == [True]
+    assert store.append(events[2:]) == [True, True]
     found = all_of(store)
     assert found == events
-    assert [type(one.timestamp) for one in found] == [float, int, float]
+    assert [type(one.timestamp) for one in found] == [float, int, float, float]
     store.close()
     again = SqliteStore(tmp_path / "deep" / "events.sqlite")
     assert all_of(again) == events
@@ -114,8 +115,31 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
     SqliteStore(tmp_path / "events.sqlite").close()
     with sqlite3.connect(tmp_path / "events.sqlite") as connection:
         connection.execute("PRAGMA user_version = 9")
-    with pytest.raises(StoreError, match="of version 9, and this dualtower reads version 1"):
+    with pytest.raises(StoreError, match="of version 9, and this dualtower reads versions up to 2"):
         SqliteStore(tmp_path / "events.sqlite")
+
+
+def test_a_store_of_version_1_is_given_what_it_lacks(tmp_path: Path) -> None:
+    path = tmp_path / "events.sqlite"
+    with sqlite3.connect(path) as old:
+        old.executescript(
+            """
+            CREATE TABLE events (
+                sequence INTEGER PRIMARY KEY AUTOINCREMENT, event_id TEXT NOT NULL UNIQUE,
+                query_id TEXT NOT NULL, item_id TEXT NOT NULL, timestamp TEXT NOT NULL,
+                kind TEXT NOT NULL, value REAL NOT NULL, experiment TEXT, arm TEXT
+            );
+            PRAGMA application_id = 0x64747770;
+            PRAGMA user_version = 1;
+            INSERT INTO events VALUES (1, 'e1', '"u1"', '1', '1', 'click', 0.0, NULL, NULL);
+            """
+        )
+    store = SqliteStore(path)
+    later = Event("x", "u1", None, 2, "empty", 0.0, "april", "new", 0.5, 10)
+    store.append([later])
+    assert all_of(store) == [event(1), later]
+    store.close()
+    assert all_of(SqliteStore(path)) == [event(1), later]
 
 
 def test_a_row_that_is_no_event_is_reported(tmp_path: Path) -> None:

@@ -45,19 +45,20 @@ def report(
     chart: Chart = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what an experiment shows: sample ratio, lift with intervals, bounds for every look."""
+    """Say what an experiment shows: sample ratio, lift with intervals, bounds, guardrails."""
     from dualtower.experiments.assignment import load_experiment
     from dualtower.experiments.observations import read_observations
     from dualtower.experiments.report import make_report
+    from dualtower.experiments.requests import read_requests
 
     planned = load_experiment(config)
+    names = [arm.name for arm in planned.arms]
+    log = _events(events)
     observations = read_observations(
-        _events(events),
-        planned.name,
-        [arm.name for arm in planned.arms],
-        before=None if before is None else _events(before),
+        log, planned.name, names, before=None if before is None else _events(before)
     )
-    _show(make_report(observations, planned), chart, as_json)
+    requests = read_requests(log, planned.name, names)
+    _show(make_report(observations, planned, requests=requests), chart, as_json)
 
 
 @experiment.command(
@@ -165,6 +166,7 @@ def _show(found: "Report", chart: Path | None, as_json: bool) -> None:
 
 
 def _print(found: "Report") -> None:
+    from dualtower.experiments.guardrails import table
     from dualtower.experiments.report import TITLES, decisive, verdicts
 
     ratio = found.sample_ratio
@@ -202,6 +204,9 @@ def _print(found: "Report") -> None:
             rows,
             left=4,
         )
+    if found.guardrails is not None:
+        header, *lines = table(found.guardrails)
+        print_table("Guardrails, with 95% intervals", header, lines, left=1)
     for line in verdicts(found):
         typer.echo(f"- {line}")
 

@@ -17,6 +17,8 @@ from dualtower.errors import DataError
 
 Floats = npt.NDArray[np.float64]
 KINDS = ("exposure", "click", "order")
+NOTHING_KINDS = ("empty", "error")
+"""Requests that showed nothing, for the guardrails (`requests.py`); no sum counts them."""
 _DAY = 86_400_000_000
 _MOST_DAYS = 366
 
@@ -90,7 +92,8 @@ def read_observations(
     A row is an exposure (`value`: how many items were shown), a click (`value`: how many items) or
     an order (`value`: its worth). An exposure or a click without a value, or with 0, counts 1.
     With a column `event_id` each id counts once; without it, rows that are alike all count. The
-    arm of a click or order may be null: it is the query's.
+    arm of a click or order may be null: it is the query's. Requests that showed nothing (kinds
+    `empty` and `error`) are passed over.
 
     Args:
         events: table with the columns query_id, experiment, arm, kind, timestamp and, if orders or
@@ -108,17 +111,20 @@ def read_observations(
     require_columns(
         table, {name: name for name in ("query_id", "experiment", "arm", "kind", "timestamp")}
     )
-    mine = (pl.col("experiment").cast(pl.String) == experiment).fill_null(False)
+    of_experiment = (pl.col("experiment").cast(pl.String) == experiment).fill_null(False)
     time, time_rule, note = microseconds(table, "timestamp")
-    rules = [*_rules(table), time_rule, _arm_rule(arms)]
-    check_rules(table, [Rule(rule.column, rule.broken & mine, rule.problem) for rule in rules])
+    rules = [*event_rules(table), time_rule, arm_rule(arms)]
+    check_rules(
+        table, [Rule(rule.column, rule.broken & of_experiment, rule.problem) for rule in rules]
+    )
+    mine = of_experiment & pl.col("kind").cast(pl.String).is_in(KINDS)
     arm = pl.col("arm").cast(pl.String)
     rows = table.frame.filter(mine).select(*_columns(table), arm=arm, time=time)
-    distinct = _distinct(table, rows)
+    once = distinct(table, rows)
     exposures = pl.col("time").filter(pl.col("kind") == "exposure")
     found = collect(
         table,
-        distinct.group_by("query").agg(
+        once.group_by("query").agg(
             pl.len().alias("rows"),
             pl.col("arm").drop_nulls().n_unique().alias("different"),
             pl.col("arm").drop_nulls().first(),
@@ -135,7 +141,7 @@ def read_observations(
         )
     first = int(kept["exposed_at"].min()) // _DAY  # type: ignore[arg-type]
     numbered = kept.select("query", "exposed_at", place=pl.int_range(pl.len()))
-    joined = distinct.join(numbered.lazy(), on="query")
+    joined = once.join(numbered.lazy(), on="query")
     daily = collect(
         table,
         joined.filter(pl.col("time") >= pl.col("exposed_at"))
@@ -148,7 +154,9 @@ def read_observations(
             f"{table.name}: column 'timestamp': the events of experiment {experiment!r} span "
             f"{days:,} days; at most {_MOST_DAYS} are reported, so the timestamps may be wrong"
         )
-    counts = collect(table, table.frame.select(all=pl.len(), mine=mine.sum())).row(0)
+    counts = collect(
+        table, table.frame.select(elsewhere=of_experiment.not_().sum(), mine=mine.sum())
+    ).row(0)
     crossed, unexposed = pl.col("different") > 1, pl.col("exposed_at").is_null()
     sums = {
         name: _dense(daily, name, len(kept), days)
@@ -166,7 +174,7 @@ def read_observations(
         first_day=datetime.fromtimestamp(first * 86_400, UTC).date().isoformat(),
         before=None if before is None else _before(before, kept.select("query")),
         left_out=LeftOut(
-            elsewhere=counts[0] - counts[1],
+            elsewhere=counts[0],
             repeated=counts[1] - int(found["rows"].sum()),
             crossed_queries=found.filter(crossed).height,
             unexposed_queries=found.filter(unexposed & ~crossed).height,
@@ -187,8 +195,9 @@ def query_sums(events: Any) -> pl.DataFrame:
     """
     table = open_table(events, "events", id_columns=("query_id",))
     require_columns(table, {name: name for name in ("query_id", "kind")})
-    check_rules(table, _rules(table))
-    rows = _distinct(table, table.frame.select(*_columns(table)))
+    check_rules(table, event_rules(table))
+    counted = pl.col("kind").cast(pl.String).is_in(KINDS)
+    rows = distinct(table, table.frame.filter(counted).select(*_columns(table)))
     return collect(table, rows.group_by("query").agg(*_sums())).sort("query")
 
 
@@ -214,7 +223,7 @@ def _columns(table: Table) -> list[pl.Expr]:
     return [*columns, *([pl.col("event_id")] if "event_id" in table.schema else [])]
 
 
-def _distinct(table: Table, rows: pl.LazyFrame) -> pl.LazyFrame:
+def distinct(table: Table, rows: pl.LazyFrame) -> pl.LazyFrame:
     """One row an event id, the earliest; all rows where there are no ids."""
     if "event_id" not in table.schema:
         return rows
@@ -233,13 +242,18 @@ def _sums() -> list[pl.Expr]:
     ]
 
 
-def _rules(table: Table) -> list[Rule]:
+def event_rules(table: Table) -> list[Rule]:
+    """What every row of a log must be, whatever its experiment.
+
+    Raises:
+        DataError: a column of the wrong type.
+    """
     kind = pl.col("kind").cast(pl.String)
     rules = [
         Rule("query_id", pl.col("query_id").is_null(), "is missing; every event is some query's"),
         Rule(
             "kind",
-            ~kind.is_in(KINDS) | kind.is_null(),
+            ~kind.is_in([*KINDS, *NOTHING_KINDS]) | kind.is_null(),
             f"is not a kind of event; it must be {', '.join(KINDS[:-1])} or {KINDS[-1]}",
         ),
     ]
@@ -259,10 +273,11 @@ def _rules(table: Table) -> list[Rule]:
     return [*rules, Rule("value", broken, problem)]
 
 
-def _arm_rule(arms: Sequence[str]) -> Rule:
+def arm_rule(arms: Sequence[str]) -> Rule:
+    """That the arm is one of the experiment's; only clicks and orders may leave it out."""
     arm = pl.col("arm").cast(pl.String)
-    exposure = pl.col("kind").cast(pl.String) == "exposure"
-    broken = (arm.is_null() & exposure) | (arm.is_not_null() & ~arm.is_in(list(arms)))
+    needs_arm = pl.col("kind").cast(pl.String).is_in(["exposure", *NOTHING_KINDS])
+    broken = (arm.is_null() & needs_arm) | (arm.is_not_null() & ~arm.is_in(list(arms)))
     known = ", ".join(arms)
     return Rule("arm", broken, f"is not an arm of the experiment; they are {known}")
 

@@ -7,7 +7,9 @@ import numpy as np
 from dualtower.config import Settings
 from dualtower.errors import DataError
 from dualtower.experiments.assignment import Experiment
+from dualtower.experiments.guardrails import Guardrails, guard, sentences, unmeasured
 from dualtower.experiments.observations import Floats, LeftOut, Observations
+from dualtower.experiments.requests import Requests
 from dualtower.experiments.sequential import (
     always_valid_bound,
     always_valid_p,
@@ -64,10 +66,16 @@ class Report(Settings):
     """The last cumulative look's, with CUPED where there is a time before, corrected over all."""
     crossed: dict[str, int | None]
     """By arm, the first day on which the primary metric crossed the planned bound."""
+    guardrails: Guardrails | None = None
+    """Latency, errors, empty and short answers, where the log says; whatever the sample ratio."""
 
 
 def make_report(
-    observations: Observations, experiment: Experiment, *, daily: bool = True
+    observations: Observations,
+    experiment: Experiment,
+    *,
+    daily: bool = True,
+    requests: Requests | None = None,
 ) -> Report:
     """Analyse an experiment.
 
@@ -75,6 +83,7 @@ def make_report(
         observations: its sums per query and day.
         experiment: what was planned.
         daily: also analyse each day alone.
+        requests: what the server logged of its requests, for the guardrails.
 
     Raises:
         ConfigError: tea-tasting is not installed.
@@ -103,7 +112,11 @@ def make_report(
         planned_days=experiment.days,
         sample_ratio=ratio,
         left_out=observations.left_out,
-        notes=(*observations.notes, *_notes(observations, experiment, counts.min())),
+        notes=(
+            *observations.notes,
+            *_notes(observations, experiment, counts.min()),
+            *([] if requests is None else unmeasured(requests)),
+        ),
         cumulative=looks,
         daily=tuple(look_at(observations, experiment, day, alone=True) for day in days)
         if daily
@@ -112,6 +125,7 @@ def make_report(
         crossed={arm: _first_crossing(looks, arm, experiment.primary) for arm in names[1:]}
         if believed
         else {},
+        guardrails=None if requests is None else guard(requests, experiment.expected_queries),
     )
 
 
@@ -157,11 +171,13 @@ def decisive(estimates: Iterable[Estimate]) -> list[Estimate]:
 
 def verdicts(report: Report) -> list[str]:
     """What may be concluded, a sentence for each arm and metric, the primary first."""
+    guarded = [] if report.guardrails is None else sentences(report.guardrails)
     if report.sample_ratio.verdict == "blocked":
         return [
             f"Blocked: the arms' queries differ from their weights (p = "
             f"{report.sample_ratio.p_value:.2g}), so something other than chance divided them; "
-            "look for lost exposures, redirects, bots or a broken assignment."
+            "look for lost exposures, redirects, bots or a broken assignment.",
+            *guarded,
         ]
     lines = []
     seen = len(report.cumulative)
@@ -172,7 +188,7 @@ def verdicts(report: Report) -> list[str]:
         )
     for found in sorted(report.decisive, key=lambda found: found.metric != report.primary):
         lines.append(f"{_effect(found, report.control)}; {_judged(found, report, seen)}.")
-    return lines
+    return [*lines, *guarded]
 
 
 def _columns(

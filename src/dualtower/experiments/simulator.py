@@ -250,7 +250,7 @@ def write_simulated(folder: str | Path, experiment: Experiment, observations: Ob
     for name, table in written.items():
         with replacing_file(Path(folder) / name) as beside:
             table.write_parquet(beside)
-    text = tomlkit.dumps(experiment.model_dump(mode="json"))
+    text = tomlkit.dumps(experiment.model_dump(mode="json", exclude_none=True))
     write_text(Path(folder) / "experiment.toml", text)
 
 

@@ -11,8 +11,13 @@ Id = int | str
 
 HISTORY_KINDS = frozenset({"click", "order"})
 """Kinds that extend the query's history: what it did itself."""
-KINDS = HISTORY_KINDS | {"exposure"}
-"""All kinds; an exposure, what a query was shown, is kept for experiments alone."""
+SENT_KINDS = HISTORY_KINDS | {"exposure"}
+"""Kinds that are sent to the server; an exposure, what a query was shown, is for experiments."""
+NOTHING_KINDS = frozenset({"empty", "error"})
+"""What the server logs of an experiment's requests that showed nothing: no item was found, or there
+was an error."""
+KINDS = SENT_KINDS | NOTHING_KINDS
+"""All kinds."""
 LONGEST_ID = 1_000
 """Characters of an id."""
 _LARGEST = 2**63 - 1
@@ -31,8 +36,8 @@ class Event:
     holds."""
     query_id: Id
     """Who; need not be known."""
-    item_id: Id
-    """What; need not be known."""
+    item_id: Id | None
+    """What; need not be known. None where the kind is one of `NOTHING_KINDS`, and only there."""
     timestamp: float
     """When, in seconds or whatever the data's own unit is; a whole number stays one. Events count
     in the order in which they are committed, whatever their timestamps say."""
@@ -44,19 +49,27 @@ class Event:
     """The experiment that the event is part of."""
     arm: str | None = None
     """The arm of it that answered."""
+    latency: float | None = None
+    """Seconds from the request to its answer inside the server, where that logged the event."""
+    asked: int | None = None
+    """How many items the request asked for, where the server logged the event."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.event_id, str):
             raise DataError(f"event_id: {_shown(self.event_id)}; it should be a text")
-        for name in ("event_id", "query_id", "item_id"):
-            check_id(name, getattr(self, name))
+        if not isinstance(self.kind, str) or self.kind not in KINDS:
+            known = ", ".join(sorted(SENT_KINDS))
+            raise DataError(f"kind: {_shown(self.kind)}; it should be one of {known}")
+        check_id("event_id", self.event_id)
+        check_id("query_id", self.query_id)
+        if self.kind not in NOTHING_KINDS:
+            check_id("item_id", self.item_id)
+        elif self.item_id is not None:
+            raise DataError(f"item_id: {_shown(self.item_id)} in an event of no item")
         _check_number("timestamp", self.timestamp)
         _check_number("value", self.value)
         if self.value < 0:
             raise DataError(f"value: {self.value!r}; it should be 0 or more")
-        if not isinstance(self.kind, str) or self.kind not in KINDS:
-            known = ", ".join(sorted(KINDS))
-            raise DataError(f"kind: {_shown(self.kind)}; it should be one of {known}")
         if (self.experiment is None) != (self.arm is None):
             raise DataError(
                 f"experiment: {_shown(self.experiment)} with arm {_shown(self.arm)}; "
@@ -68,6 +81,12 @@ class Event:
                 raise DataError(f"{name}: {_shown(text)}; it should be a text")
             if text is not None:
                 check_id(name, text)
+        if self.latency is not None:
+            _check_number("latency", self.latency)
+            if self.latency < 0:
+                raise DataError(f"latency: {self.latency!r}; it should be 0 or more")
+        if self.asked is not None and (type(self.asked) is not int or self.asked < 1):
+            raise DataError(f"asked: {_shown(self.asked)}; it should be a whole number, 1 or more")
 
     @property
     def extends_history(self) -> bool:

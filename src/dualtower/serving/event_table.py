@@ -15,6 +15,8 @@ _SCHEMA = {
     "kind": pl.String,
     "timestamp": pl.Float64,
     "value": pl.Float64,
+    "latency": pl.Float64,
+    "asked": pl.Int64,
 }
 
 
@@ -32,8 +34,8 @@ def is_store(source: str | Path) -> bool:
 def event_table(source: str | Path) -> pl.DataFrame:
     """All events of a store, in the order of their commit.
 
-    Columns are query_id (as text), experiment, arm, kind, timestamp and value; each event id is in
-    a store once, so they are left out.
+    Columns are query_id (as text), experiment, arm, kind, timestamp, value, latency and asked;
+    each event id is in a store once, so they are left out.
 
     Args:
         source: as `open_store` takes it; the server that writes to it may be running.
@@ -69,6 +71,8 @@ def events_of(store: EventStore) -> pl.DataFrame:
                     event.kind,
                     float(event.timestamp),
                     float(event.value),
+                    event.latency,
+                    event.asked,
                 )
                 for event in block.events
             ],

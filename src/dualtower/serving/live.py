@@ -254,11 +254,12 @@ class LiveState:
             return np.array([] if query is None else query.positions, dtype=np.int64)
 
     def _apply(self, event: Event) -> None:
+        assert event.item_id is not None
         row = self._query_row(event.query_id)
         item = self._item_row(event.item_id)
         position = int(self._position[item])
         if position < 0:
-            position = self._observe_new(event, item)
+            position = self._observe_new(event.query_id, event.item_id, item)
         key = _key(row, event.query_id)
         query = self._queries.get(key)
         if query is None:
@@ -270,13 +271,11 @@ class LiveState:
         if position >= 0:
             query.positions.append(position)
 
-    def _observe_new(self, event: Event, item: int) -> int:
-        """The position of the event's item, which is not in the corpus; -1 without a vector."""
+    def _observe_new(self, query_id: Id, item_id: Id, item: int) -> int:
+        """The position of an event's item, which is not in the corpus; -1 without a vector."""
         if not self._new.possible:
             return -1
-        number = self._new.observe(
-            _key(item, event.item_id), event.item_id, item, self.vector_of(event.query_id)
-        )
+        number = self._new.observe(_key(item, item_id), item_id, item, self.vector_of(query_id))
         return len(self.bundle.index) + number
 
     def _started(self, row: int) -> _Query:

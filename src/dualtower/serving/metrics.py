@@ -21,6 +21,8 @@ class Metrics:
         """Recommendations by arm; without an experiment under the empty name."""
         self.short_answers = 0
         """Recommendations of fewer items than asked for."""
+        self.failed_answers: Counter[str] = Counter()
+        """Recommendations that ended in an error, by arm."""
         self.rankings: Counter[tuple[str, str]] = Counter()
         """Calls of the ranker by outcome and arm."""
         self.events: Counter[tuple[str, str, str]] = Counter()
@@ -60,6 +62,11 @@ class Metrics:
             "dualtower_short_answers_total", "counter", "Answers with fewer items than asked for."
         )
         lines.append(f"dualtower_short_answers_total {self.short_answers}")
+        lines += _head("dualtower_failed_answers_total", "counter", "Ended in an error, by arm.")
+        lines += [
+            _line("dualtower_failed_answers_total", count, arm=arm)
+            for arm, count in sorted(self.failed_answers.items())
+        ]
         lines += _head("dualtower_rankings_total", "counter", "Calls of the ranker by outcome.")
         lines += [
             _line("dualtower_rankings_total", count, outcome=outcome, arm=arm)

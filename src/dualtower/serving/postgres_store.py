@@ -22,8 +22,21 @@ CREATE TABLE IF NOT EXISTS dualtower_events (
     kind TEXT NOT NULL,
     value DOUBLE PRECISION NOT NULL,
     experiment TEXT,
-    arm TEXT
+    arm TEXT,
+    latency DOUBLE PRECISION,
+    asked INTEGER
 )
+"""
+# Asked first, so that who may not alter the table can still read and write it.
+_IS_OLD = """
+SELECT NOT EXISTS (
+    SELECT FROM pg_attribute
+    WHERE attrelid = to_regclass('dualtower_events') AND attname = 'asked' AND NOT attisdropped
+)
+"""
+_SINCE_VERSION_1 = """
+ALTER TABLE dualtower_events
+ADD COLUMN IF NOT EXISTS latency DOUBLE PRECISION, ADD COLUMN IF NOT EXISTS asked INTEGER
 """
 _TAKE_TURN = f"SELECT pg_advisory_xact_lock({_ORDER_LOCK})"
 # A server may have the setting off, and then a commit returns before it is durable.
@@ -40,7 +53,7 @@ T = TypeVar("T")
 
 
 class PostgresStore:
-    """Events in the table `dualtower_events`, made where it does not exist.
+    """Events in the table `dualtower_events`, made or given its newer columns when opened.
 
     A connection that breaks is made anew at the next call.
     """
@@ -67,7 +80,7 @@ class PostgresStore:
         self._connect: Callable[[], Any] = lambda: psycopg.connect(url, autocommit=True)
         self._connection: Any = None
         self._lock = threading.Lock()
-        self._transaction("cannot be opened", lambda cursor: cursor.execute(_CREATE))
+        self._transaction("cannot be opened", _prepare)
 
     def append(self, events: Sequence[Event]) -> list[bool]:
         """Write a group of events as one transaction; all are durable when it returns.
@@ -133,6 +146,12 @@ class PostgresStore:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _prepare(cursor: Any) -> None:
+    cursor.execute(_CREATE)
+    if cursor.execute(_IS_OLD).fetchone()[0]:
+        cursor.execute(_SINCE_VERSION_1)
 
 
 def _error(what: str, error: Exception) -> StoreError:

@@ -17,6 +17,8 @@ COLUMNS = (
     "value",
     "experiment",
     "arm",
+    "latency",
+    "asked",
 )
 """In the order of a row."""
 Row = tuple[Any, ...]
@@ -33,6 +35,8 @@ def row_of(event: Event) -> tuple[Any, ...]:
         float(event.value),
         event.experiment,
         event.arm,
+        event.latency,
+        event.asked,
     )
 
 
@@ -42,7 +46,7 @@ def event_of(row: tuple[Any, ...]) -> Event:
     Raises:
         DataError: the row was not made by `row_of`.
     """
-    event_id, query_id, item_id, timestamp, kind, value, experiment, arm = row
+    event_id, query_id, item_id, timestamp, kind, value, experiment, arm, latency, asked = row
     return Event(
         event_id,
         json.loads(query_id),
@@ -52,6 +56,8 @@ def event_of(row: tuple[Any, ...]) -> Event:
         value,
         experiment,
         arm,
+        latency,
+        asked,
     )
 
 

@@ -4,6 +4,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from dualtower.files import MANIFEST
 from dualtower.serving.bodies import RecommendBody
 from dualtower.serving.deck import Deck, Served, load_quietly, load_served
 from dualtower.serving.engine import Answer
-from dualtower.serving.event import Event, Id
+from dualtower.serving.event import NOTHING_KINDS, SENT_KINDS, Event, Id
 from dualtower.serving.metrics import Metrics
 from dualtower.serving.ranking import Ranking, RankingTask, first_within
 from dualtower.serving.settings import ServeConfig
@@ -89,36 +90,53 @@ class Server:
         """As `answer`, without a ranker."""
         start = time.perf_counter()
         arm, served = self.deck.pick(body.query_id)
-        items, scores = _retrieve(served, body, body.n, body.quota)
-        return self._answered(body, arm, items, scores, start)
+        try:
+            items, scores = _retrieve(served, body, body.n, body.quota)
+            return self._answered(body, arm, items, scores, start)
+        except Exception:
+            self._failed(body, arm, start)
+            raise
 
     async def _recommend_ranked(self, body: RecommendBody, ranking: Ranking) -> dict[str, Any]:
         start = time.perf_counter()
         arm, served = self.deck.pick(body.query_id)
         times, quota = self.settings.candidates, body.quota
         more = None if quota is None else {name: times * count for name, count in quota.items()}
-        items, scores = _retrieve(served, body, times * body.n, more)
-        task = _task(served, body, items, scores)
-        places, outcome = await ranking.order(task)
-        self.metrics.rankings[outcome, arm or ""] += 1
-        places = first_within(places, body.n, quota, task.categories)
-        answer = self._answered(body, arm, items[places], scores[places], start)
+        try:
+            items, scores = _retrieve(served, body, times * body.n, more)
+            task = _task(served, body, items, scores)
+            places, outcome = await ranking.order(task)
+            self.metrics.rankings[outcome, arm or ""] += 1
+            places = first_within(places, body.n, quota, task.categories)
+            answer = self._answered(body, arm, items[places], scores[places], start)
+        except Exception:
+            self._failed(body, arm, start)
+            raise
         answer["ranking"] = outcome
         return answer
 
     def _answered(
         self, body: RecommendBody, arm: str | None, items: Any, scores: Any, start: float
     ) -> dict[str, Any]:
-        """The answer, counted and its exposure logged."""
-        answer: dict[str, Any] = {"items": items, "scores": scores, **self.named(arm)}
-        experiment, query_id = self.deck.experiment, body.query_id
-        if arm is not None and experiment is not None and query_id is not None and len(items):
-            self._expose(query_id, items, arm, experiment.name)
+        """The answer, counted and logged."""
         asked = body.n if body.quota is None else sum(body.quota.values())
         self.metrics.short_answers += len(items) < asked
         self.metrics.answers[arm or ""] += 1
-        self.metrics.observe(time.perf_counter() - start)
-        return answer
+        seconds = time.perf_counter() - start
+        self.metrics.observe(seconds)
+        if arm is not None:
+            first = None if len(items) == 0 else items[0]
+            if first is not None and not isinstance(first, str):
+                first = int(first)
+            self._log(body, arm, "exposure" if len(items) else "empty", first, len(items), seconds)
+        return {"items": items, "scores": scores, **self.named(arm)}
+
+    def _failed(self, body: RecommendBody, arm: str | None, start: float) -> None:
+        """Count and log an answer that there will not be."""
+        self.metrics.failed_answers[arm or ""] += 1
+        if arm is not None:
+            with suppress(DataError):  # the id may be what was wrong
+                self._log(body, arm, "error", None, 0, time.perf_counter() - start)
 
     async def record(self, events: list[Event]) -> list[bool]:
         """Make events durable, and let them take effect.
@@ -192,20 +210,31 @@ class Server:
         # Freeing gigabytes takes a while, so a thread lets go of them last.
         await asyncio.to_thread(old.clear)
 
-    def _expose(self, query_id: Id, items: Any, arm: str, experiment: str) -> None:
-        """Log that a query was shown items of an arm; one event for all of them."""
-        if self._writer is None:
+    def _log(
+        self,
+        body: RecommendBody,
+        arm: str,
+        kind: str,
+        first: Id | None,
+        shown: int,
+        seconds: float,
+    ) -> None:
+        """Log what became of a query's request in an arm; one event whatever was shown."""
+        experiment, query_id = self.deck.experiment, body.query_id
+        if self._writer is None or experiment is None or query_id is None:
             return
-        first = items[0]
+        asked = body.n if body.quota is None else sum(body.quota.values())
         event = Event(
-            f"exposure-{uuid.uuid4().hex}",
+            f"{kind}-{uuid.uuid4().hex}",
             query_id,
-            first if isinstance(first, str) else int(first),
+            first,
             time.time(),
-            "exposure",
-            float(len(items)),
-            experiment,
+            kind,
+            float(shown),
+            experiment.name,
             arm,
+            seconds,
+            asked if asked >= 1 else None,
         )
         self._writer.post([event], self._lost)
 
@@ -302,6 +331,11 @@ def event_of(body: Any) -> Event:
     Raises:
         DataError: a field is out of range.
     """
+    if body.kind in NOTHING_KINDS:
+        raise DataError(
+            f"kind: {body.kind!r} is what the server logs itself; it should be one of "
+            f"{', '.join(sorted(SENT_KINDS))}"
+        )
     return Event(**msgspec.structs.asdict(body))
 
 

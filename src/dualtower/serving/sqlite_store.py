@@ -14,8 +14,8 @@ from dualtower.serving.store import BLOCK_EVENTS, Block
 
 APPLICATION = 0x64747770
 """Marks a file as ours ("dtwp"), in SQLite's header."""
-VERSION = 1
-"""Of the table's columns."""
+VERSION = 2
+"""Of the table's columns; a file of an earlier one is given what it lacks when it is opened."""
 _WAIT_SECONDS = 30.0
 _TABLE = """
 CREATE TABLE events (
@@ -27,9 +27,12 @@ CREATE TABLE events (
     kind TEXT NOT NULL,
     value REAL NOT NULL,
     experiment TEXT,
-    arm TEXT
+    arm TEXT,
+    latency REAL,
+    asked INTEGER
 )
 """
+_SINCE_VERSION_1 = ("latency REAL", "asked INTEGER")
 _INSERT = (
     f"INSERT INTO events ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))}) "
     "ON CONFLICT (event_id) DO NOTHING"
@@ -127,6 +130,10 @@ class SqliteStore:
         if tables == 0:
             self._connection.execute(_TABLE)
             self._connection.execute(f"PRAGMA application_id = {APPLICATION}")
+        elif version == 1:
+            for column in _SINCE_VERSION_1:
+                self._connection.execute(f"ALTER TABLE events ADD COLUMN {column}")
+        if version != VERSION:
             self._connection.execute(f"PRAGMA user_version = {VERSION}")
 
     def _marks(self) -> tuple[int, int, int]:
@@ -146,10 +153,10 @@ class SqliteStore:
             raise StoreError(
                 f"{self.path}: a database of another program; name a new file for the events"
             )
-        if application == APPLICATION and version != VERSION:
+        if application == APPLICATION and not 1 <= version <= VERSION:
             raise StoreError(
                 f"{self.path}: an event store of version {version}, and this dualtower reads "
-                f"version {VERSION}"
+                f"versions up to {VERSION}"
             )
 
     def _transaction(self, work: Callable[[], T]) -> T:

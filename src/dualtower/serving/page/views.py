@@ -12,6 +12,7 @@ from dualtower.experiments.assignment import Experiment
 from dualtower.experiments.observations import read_observations
 from dualtower.experiments.plots import lift_chart
 from dualtower.experiments.report import make_report, verdicts
+from dualtower.experiments.requests import read_requests
 from dualtower.serving.deck import Deck, Served
 from dualtower.serving.event_table import events_of
 from dualtower.serving.server import Server
@@ -102,7 +103,12 @@ def chart(store: EventStore, experiment: Experiment) -> dict[str, Any]:
         StoreError: the store cannot be read.
     """
     names = [arm.name for arm in experiment.arms]
-    report = make_report(read_observations(events_of(store), experiment.name, names), experiment)
+    events = events_of(store)
+    report = make_report(
+        read_observations(events, experiment.name, names),
+        experiment,
+        requests=read_requests(events, experiment.name, names),
+    )
     compared = {found.arm for look in report.cumulative for found in look.estimates}
     return {
         "charts": [
