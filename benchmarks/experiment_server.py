@@ -10,12 +10,7 @@ week is in the past; the exposures that the server logs itself, of today, are ch
 
 import argparse
 import json
-import os
-import socket
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +22,7 @@ import numpy as np
 import polars as pl
 import tomlkit
 
+from benchmarks.server_process import server_process
 from dualtower.errors import DualtowerError
 from dualtower.experiments.assignment import Arm, Experiment
 from dualtower.experiments.observations import read_observations
@@ -39,7 +35,6 @@ from dualtower.serving.event_table import event_table
 BATCH = 256
 """Queries or events of a request: what the server takes by default."""
 SHOWN = 10
-START_SECONDS = 120.0
 
 
 class Client:
@@ -78,18 +73,10 @@ class Week:
 @contextmanager
 def serving(folder: Path, experiment: Experiment, bundle: Path) -> Iterator[Client]:
     """The server in a process of its own, until the end of the block; events in `events.db`."""
-    file, port = folder / "experiment.toml", _free_port()
+    file = folder / "experiment.toml"
     write_text(file, tomlkit.dumps(experiment.model_dump(mode="json", exclude_none=True)))
-    program = "from dualtower.cli import app; app()"
-    arguments = ["serve", str(bundle), "--port", str(port), "--experiment", str(file)]
-    command = [sys.executable, "-c", program, *arguments, "--events", str(folder / "events.db")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    with subprocess.Popen(command, env=environment) as process:
-        try:
-            _wait(process, port)
-            yield Client(port)
-        finally:
-            process.terminate()
+    with server_process(bundle, "--experiment", file, "--events", folder / "events.db") as port:
+        yield Client(port)
 
 
 def drive(client: Client, events: Path, experiment: Experiment, plan: Plan, seed: int = 0) -> Week:
@@ -191,28 +178,6 @@ def _batches(rows: Sequence[Any], unit: str) -> Iterator[Sequence[Any]]:
 def _shown(items: Sequence[Any], place: int) -> Any:
     """One of the items that the query was shown."""
     return items[place % len(items)]
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-def _wait(process: "subprocess.Popen[bytes]", port: int) -> None:
-    end = time.monotonic() + START_SECONDS
-    while time.monotonic() < end:
-        if process.poll() is not None:
-            raise DualtowerError(f"the server ended with status {process.returncode}")
-        try:
-            connection = HTTPConnection("127.0.0.1", port, timeout=5)
-            connection.request("GET", "/ready")
-            if connection.getresponse().status == 200:
-                return
-        except OSError:
-            pass
-        time.sleep(0.05)
-    raise DualtowerError(f"the server was not ready after {START_SECONDS:g} s")
 
 
 def main() -> None:

@@ -171,7 +171,8 @@ def test_refusals_in_plain_words(
 
 
 def test_other_refusals(client: TestClient) -> None:
-    assert client.get("/recommend").status_code == 405
+    reply = client.get("/recommend")
+    assert (reply.status_code, reply.headers["allow"]) == (405, "POST")
     assert client.post("/recommend", content=b"{}").status_code == 415
     chunks = (b"x" * 300_000 for _ in range(4))
     sent = client.post("/recommend", content=chunks, headers={"content-type": "application/json"})
@@ -197,6 +198,16 @@ def test_the_token(guarded: TestClient) -> None:
         assert "Authorization: Bearer" in reply.json()["error"]
         assert guarded.get("/metrics", headers=headers).status_code == 401
         assert guarded.get("/health", headers=headers).status_code == 200
+
+
+def test_the_documentation_asks_for_the_token_where_there_is_one(
+    guarded: TestClient, client: TestClient
+) -> None:
+    api = guarded.get("/openapi.json").json()
+    assert api["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+    assert api["paths"]["/recommend"]["post"]["security"] == [{"token": []}]
+    assert "security" not in api["paths"]["/health"]["get"]
+    assert "securitySchemes" not in client.get("/openapi.json").json()["components"]
 
 
 def test_another_bundle_takes_over(guarded: TestClient, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The FastAPI application: routes, their documentation, and errors in plain words."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import dualtower
@@ -20,16 +20,16 @@ from dualtower.serving.page.routes import PageRoutes
 from dualtower.serving.routes import Routes
 from dualtower.serving.server import Server
 
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": documents.Failure, "description": text}
-    for status, text in {
-        401: "No token, or a wrong one.",
-        408: "The body came too slowly.",
-        413: "The body is too large.",
-        415: "The body is not said to be JSON.",
-        422: "A field is not as it should be.",
-    }.items()
+_ERRORS = {
+    401: "No token, or a wrong one.",
+    404: "The item has no vector.",
+    408: "The body came too slowly.",
+    413: "The body is too large.",
+    415: "The body is not said to be JSON.",
+    422: "A field is not as it should be.",
+    503: "The store refused the events, or the server stops.",
 }
+_WITH_BODY = (408, 413, 415)
 
 
 class HotRoutes:
@@ -79,9 +79,14 @@ def make_app(server: Server) -> FastAPI:
         body: type[BaseModel] | None = None,
         extra: dict[str, Any] | None = None,
         open_to_all: bool = False,
+        also: tuple[int, ...] = (),
+        response_class: type[Response] = JSONResponse,
     ) -> None:
         endpoint = guarded(server, path, handler, open_to_all=open_to_all)
         documented = {**(extra or {}), **({} if body is None else _body(body))}
+        errors = () if open_to_all else (401, 422, *(() if body is None else _WITH_BODY))
+        if server.settings.token is not None and not open_to_all:
+            documented["security"] = [{"token": []}]
         app.add_api_route(
             path,
             endpoint,
@@ -89,8 +94,9 @@ def make_app(server: Server) -> FastAPI:
             response_model=None,
             responses={
                 **({} if reply is None else {200: {"model": reply}}),
-                **({} if open_to_all else _ERRORS),
+                **{status: _error(status) for status in (*errors, *also)},
             },
+            response_class=response_class,
             openapi_extra=documented or None,
             summary=(handler.__doc__ or "").split(":")[-1].strip(),
             operation_id=handler.__name__,
@@ -100,14 +106,21 @@ def make_app(server: Server) -> FastAPI:
     hot = {"/recommend": guarded(server, "/recommend", routes.recommend)}
     app.add_middleware(HotRoutes, handlers=hot)
     add("POST", "/recommend/batch", routes.recommend_batch, documents.Answers, documents.BatchBody)
-    add("POST", "/events", routes.events, documents.Acknowledged, documents.EventsBody)
-    add("GET", "/similar/{item:path}", routes.similar, documents.Answer, extra=_SIMILAR)
-    add("GET", "/health", routes.health, open_to_all=True)
-    add("GET", "/ready", routes.ready, open_to_all=True)
-    add("GET", "/metrics", routes.metrics)
-    add("POST", "/bundle", routes.bundle, body=documents.BundleBody)
+    add("POST", "/events", routes.events, documents.Acknowledged, documents.EventsBody, also=(503,))
+    add(
+        "GET",
+        "/similar/{item:path}",
+        routes.similar,
+        documents.Answer,
+        extra=_SIMILAR,
+        also=(404,),
+    )
+    add("GET", "/health", routes.health, documents.Status, open_to_all=True)
+    add("GET", "/ready", routes.ready, documents.Status, open_to_all=True, also=(503,))
+    add("GET", "/metrics", routes.metrics, response_class=PlainTextResponse)
+    add("POST", "/bundle", routes.bundle, documents.Loaded, documents.BundleBody)
     page = PageRoutes(server)
-    add("GET", "/", page.page, open_to_all=True)
+    add("GET", "/", page.page, open_to_all=True, response_class=HTMLResponse)
     add("GET", "/about", page.about, pages.About)
     add(
         "GET",
@@ -136,9 +149,28 @@ def make_app(server: Server) -> FastAPI:
     async def plain(request: Request, error: HTTPException) -> Response:
         if error.status_code == 404:
             return failure(404, f"{request.url.path[:100]}: no such address; /docs lists them")
-        return failure(error.status_code, str(error.detail))
+        return failure(error.status_code, str(error.detail), error.headers)
 
+    if server.settings.token is not None:
+        app.openapi = _with_token(app.openapi)  # type: ignore[method-assign]
     return app
+
+
+def _with_token(describe: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
+    """The description with the token, which /docs then asks for and sends."""
+
+    def described() -> dict[str, Any]:
+        api = describe()
+        schemes = {"token": {"type": "http", "scheme": "bearer"}}
+        return {**api, "components": {**api["components"], "securitySchemes": schemes}}
+
+    return described
+
+
+def _error(status: int) -> dict[str, Any]:
+    # Written out, because a model would take the type of the route's own answers.
+    content = {"application/json": {"schema": documents.Failure.model_json_schema()}}
+    return {"description": _ERRORS[status], "content": content}
 
 
 def _body(model: type[BaseModel]) -> dict[str, Any]:

@@ -106,6 +106,19 @@ class Acknowledged(BaseModel):
     new: list[bool] = Field(description="For each event whether it was new.")
 
 
+class Status(BaseModel):
+    """How the server is."""
+
+    status: str = Field(examples=["ready"])
+
+
+class Loaded(BaseModel):
+    """The bundle that serves from now on."""
+
+    model: str = Field(examples=["dat"])
+    corpus: int = Field(description="Items that can be recommended.")
+
+
 class Failure(BaseModel):
     """What was wrong."""
 

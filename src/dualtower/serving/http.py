@@ -2,7 +2,7 @@
 
 import asyncio
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -32,9 +32,10 @@ def reply(value: Any, status: int = 200) -> Response:
     return Response(body, status, media_type=JSON)
 
 
-def failure(status: int, message: str) -> Response:
+def failure(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
     """An error in plain words."""
-    headers = {"www-authenticate": "Bearer"} if status == 401 else None
+    if status == 401:
+        headers = {"www-authenticate": "Bearer"}
     body = orjson.dumps({"error": message})
     return Response(body, status, headers, media_type=JSON)
 
