@@ -2,12 +2,12 @@
 
     python -m benchmarks.fuzz_http [--cases 20000]
 
-Schemathesis reads /openapi.json of a real server with an experiment of a small bundle twice, an event
-store and a token, and makes requests from it in all its phases (examples, boundary values, random
-ones, sequences), half of them wrong on purpose. Checked are: no status of 500 or more; status,
-content type, headers and body as described; wrong data refused; other methods refused with what is
-allowed; nothing without the token. That right data is always accepted is not: a category or a
-feature may be text as described and yet be none of the bundle's.
+Schemathesis reads /openapi.json of a real server with an experiment of a small bundle twice, an
+event store and a token, and makes requests from it in all its phases (examples, boundary values,
+random ones, sequences), half of them wrong on purpose. Checked are: no status of 500 or more;
+status, content type, headers and body as described; wrong data refused; other methods refused with
+what is allowed; nothing without the token. That right data is always accepted is not: a category or
+a feature may be text as described and yet be none of the bundle's.
 
 Writes results/fuzz-http.json.
 """

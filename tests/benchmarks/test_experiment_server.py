@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.experiment_server import difference, drive, serving
+from benchmarks.experiment_server import difference, drive, row, serving
 from dualtower.errors import DualtowerError
 from dualtower.experiments.assignment import Arm, Experiment
 from dualtower.experiments.simulator import Lift, Plan
@@ -19,6 +19,7 @@ def test_the_served_week_is_reported_as_simulated(tmp_path: Path) -> None:
         name="week",
         salt="w",
         days=3,
+        ranker="benchmarks.experiment_server:rank",
         arms=tuple(
             Arm(name=name, bundle=str(tmp_path / name)) for name in ("control", "treatment")
         ),
@@ -33,6 +34,11 @@ def test_the_served_week_is_reported_as_simulated(tmp_path: Path) -> None:
         with pytest.raises(DualtowerError, match=r"/recommend/batch: 422: .*queries: 0"):
             client.post("/recommend/batch", {"queries": []})
     assert difference(week) < 1e-9
+    figures = row(week, experiment, plan)
+    assert figures["ranked"] + figures["ranker late or failed"] == 700
+    assert figures["ranked"] > 0
+    assert sum(arm.requests for arm in week.guardrails.arms) == 700
+    assert figures["errors"] == 0
     assert week.served.sample_ratio == week.simulated.sample_ratio
     assert sum(week.served.sample_ratio.queries.values()) < 700
     assert week.served.crossed["treatment"] is not None

@@ -112,7 +112,8 @@ def check_id(name: str, value: Any) -> None:
             f"{name}: {len(value)} characters; it should have 1 to {LONGEST_ID}, and is "
             f"{_shown(value)}"
         )
-    if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
+    surrogates = not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value)
+    if surrogates or "\x00" in value:
         raise DataError(
             f"{name}: {_shown(value)}; it should be text without the character 0 and without "
             "halves of characters (surrogates)"
