@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from dualtower.losses import sampled_softmax as module
 from dualtower.losses.sampled_softmax import sampled_softmax
 from dualtower.training.negatives import log_inclusion_in_batch
 
@@ -67,11 +68,13 @@ def test_exclusion_correction_and_temperature_by_hand() -> None:
     assert loss.item() == pytest.approx(-(math.log(8 / 12) + math.log(9 / 45)) / 2, rel=1e-12)
 
 
+@pytest.mark.parametrize("chunk", [1, 2, 512])
 @pytest.mark.parametrize("with_excluded", [False, True])
 @pytest.mark.parametrize("with_correction", [False, True])
 def test_value_and_gradients_equal_composed_operations(
-    with_excluded: bool, with_correction: bool
+    with_excluded: bool, with_correction: bool, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(module, "_CHUNK", chunk)
     options: dict[str, object] = {"temperature": 0.3}
     if with_excluded:  # one pair is named twice
         options["excluded"] = (torch.tensor([0, 0, 2, 0]), torch.tensor([1, 4, 3, 1]))

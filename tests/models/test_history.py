@@ -10,11 +10,14 @@ from dualtower.models.history import HistoryEncoder, MeanEncoder, lag_matrix, po
 
 def test_the_lag_matrix_by_hand():
     weights = torch.tensor([[10.0, 20.0]])  # one place before: 10, two: 20
-    assert lag_matrix(weights, 3)[0].tolist() == [
+    assert lag_matrix(weights, torch.arange(4), torch.arange(3))[0].tolist() == [
         [0, 0, 0],
         [10, 0, 0],
         [20, 10, 0],
         [0, 20, 10],
+    ]
+    assert lag_matrix(weights, torch.tensor([7]), torch.tensor([4, 5, 6, 7]))[0].tolist() == [
+        [0, 20, 10, 0]
     ]
 
 
@@ -52,6 +55,36 @@ def test_pooling_against_a_loop():
                             weights[pool, lag - 1] * events[window, position - lag]
                         )
     assert_close(every_position(weights, events), expected)
+
+
+@pytest.mark.usefixtures("way")
+def test_some_targets_of_windows_of_different_lengths_and_their_gradients():
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randn(2, 3, generator=generator, requires_grad=True)
+    events = torch.randn(3, 9, 4, generator=generator, requires_grad=True)
+    window = torch.tensor([2, 0, 0, 2, 2])  # the second window has no target
+    known = torch.tensor([4, 9, 8, 0, 4])
+    pooled = pool_by_lag(weights, events, window, known)
+    expected = []
+    for pool in range(2):
+        for one, count in zip(window.tolist(), known.tolist(), strict=True):
+            terms = [
+                weights[pool, lag - 1] * events[one, count - lag]
+                for lag in range(1, min(3, count) + 1)
+            ]
+            expected.append(sum(terms, torch.zeros(4)))
+    reference = torch.stack(expected).view(2, 5, 4)
+    assert_close(pooled, reference)
+    ours = torch.autograd.grad(pooled.square().sum(), (weights, events))
+    theirs = torch.autograd.grad(reference.square().sum(), (weights, events))
+    for one, other in zip(ours, theirs, strict=True):
+        assert_close(one, other)
+
+
+@pytest.mark.usefixtures("way")
+def test_no_target_at_all():
+    none = torch.empty(0, dtype=torch.int64)
+    assert pool_by_lag(torch.ones(2, 3), torch.ones(1, 4, 5), none, none).shape == (2, 0, 5)
 
 
 @pytest.mark.usefixtures("way")

@@ -9,6 +9,8 @@ from torch.autograd.function import once_differentiable
 from dualtower.losses.shares import shares
 
 _EXCLUDED = -1e30
+_CHUNK = 512
+"""Rows worked on at a time on a CPU: their scores against 1,500 candidates are 3 MB."""
 
 
 def sampled_softmax(
@@ -30,9 +32,9 @@ def sampled_softmax(
 
         −s(u_b, v_b) + log(exp s(u_b, v_b) + Σ_j exp s(u_b, c_j)),
 
-    j over the candidates that are not excluded for the row. The scores `[batch, candidates]` exist
-    once, in one buffer that the forward fills and the backward reads: nothing else of that size is
-    kept or written.
+    j over the candidates that are not excluded for the row. A few hundred rows at a time are
+    scored, and turned into loss and gradient at once while they are in the processor's cache: the
+    scores `[batch, candidates]` never exist as a whole.
 
     With `candidate_log_inclusion` alone the positive counts as what it is: in the denominator with
     probability one, while the negatives stand for the whole corpus, Ẑ = Σ_j exp s(u_b, c_j) being
@@ -105,39 +107,70 @@ class _SampledSoftmax(torch.autograd.Function):
         candidate_log_inclusion: Tensor | None,
         share: Tensor | None,
     ) -> Tensor:
+        batch, size = len(queries), _chunk(queries)
         scaled = queries / temperature
-        positive = (scaled * positives).sum(1, keepdim=True)
+        own = (scaled * positives).sum(1, keepdim=True)
         if positive_log_inclusion is not None:
-            positive = positive - positive_log_inclusion[:, None]
-        if candidate_log_inclusion is None:
-            scores = scaled @ candidates.T
-        else:
-            scores = torch.addmm(-candidate_log_inclusion[None], scaled, candidates.T)
-        if excluded is not None:
-            scores.index_put_(excluded, scores.new_tensor(_EXCLUDED))
-        highest = torch.maximum(positive, _row_maximum(scores))
-        scores.sub_(highest).exp_()
-        own = (positive - highest).exp_()
-        total = scores.sum(1, keepdim=True) + own
-        ctx.save_for_backward(queries, positives, candidates, scores, own, total, share)
-        ctx.temperature = temperature
-        losses = total.log() + highest - positive
-        return losses.mean() if share is None else share @ losses[:, 0]
+            own = own - positive_log_inclusion[:, None]
+        if share is None:
+            share = own.new_full((batch,), 1 / batch)
+        correction = candidates.new_zeros(len(candidates))
+        if candidate_log_inclusion is not None:
+            correction = -candidate_log_inclusion.to(candidates.dtype)
+        pairs = _by_chunk(excluded, batch, size)
+        learns = any(ctx.needs_input_grad[:3])
+        to_queries, to_positives, to_candidates = (
+            torch.zeros_like(part) if learns else part for part in (queries, positives, candidates)
+        )
+        buffer = queries.new_empty(min(size, batch), len(candidates))
+        loss = own.new_zeros(())
+        for number, start in enumerate(range(0, batch, size)):
+            rows = slice(start, min(start + size, batch))
+            scores = buffer[: rows.stop - start]
+            torch.addmm(correction, scaled[rows], candidates.T, out=scores)
+            if pairs is not None:
+                row, column = pairs[number]
+                scores.index_put_((row - start, column), scores.new_tensor(_EXCLUDED))
+            highest = torch.maximum(own[rows], _row_maximum(scores))
+            scores.sub_(highest).exp_()
+            positive = (own[rows] - highest).exp_()
+            total = scores.sum(1, keepdim=True) + positive
+            loss += share[rows] @ (total.log() + highest - own[rows])[:, 0]
+            if learns:
+                scale = share[rows, None] / temperature
+                weight = scale / total
+                own_weight = positive * weight - scale
+                torch.mm(scores, candidates, out=to_queries[rows])
+                to_queries[rows].mul_(weight).addcmul_(own_weight, positives[rows])
+                torch.mul(own_weight, queries[rows], out=to_positives[rows])
+                to_candidates.addmm_(scores.T, queries[rows] * weight)
+        if learns:
+            ctx.save_for_backward(to_queries, to_positives, to_candidates)
+        return loss
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        queries, positives, candidates, scores, own, total, share = ctx.saved_tensors
-        if share is None:
-            scale = gradient / (len(queries) * ctx.temperature)
-        else:
-            scale = gradient * share[:, None] / ctx.temperature
-        weight = scale / total
-        own_weight = own * weight - scale
-        to_queries = (scores @ candidates).mul_(weight).addcmul_(own_weight, positives)
-        to_positives = own_weight * queries
-        to_candidates = scores.T @ (queries * weight)
-        return to_queries, to_positives, to_candidates, None, None, None, None, None
+        return *(gradient * part for part in ctx.saved_tensors), *[None] * 5
+
+
+def _chunk(queries: Tensor) -> int:
+    return _CHUNK if queries.device.type == "cpu" else max(1, len(queries))
+
+
+def _by_chunk(
+    excluded: tuple[Tensor, Tensor] | None, batch: int, size: int
+) -> list[tuple[Tensor, Tensor]] | None:
+    """The pairs of each chunk of rows; those given by ascending row need no sorting."""
+    if excluded is None:
+        return None
+    row, column = excluded
+    if len(row) > 1 and bool((row[1:] < row[:-1]).any()):
+        order = row.argsort(stable=True)
+        row, column = row[order], column[order]
+    ends = torch.arange(size, batch + size, size, device=row.device)
+    counts = torch.searchsorted(row, ends).diff(prepend=ends.new_zeros(1)).tolist()
+    return list(zip(torch.split(row, counts), torch.split(column, counts), strict=True))
 
 
 def _row_maximum(scores: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dualtower.models.features import hide_rows
-from dualtower.models.history import pool_by_lag
+from dualtower.models.history import at_places, pool_by_lag
 from dualtower.models.table import EmbeddingTable
 
 
@@ -141,7 +141,7 @@ class LeaveOut(Augmented):
         assert past.earlier_sum is not None
         assert past.earlier_count is not None
         running = torch.nn.functional.pad(past.vectors.cumsum(1), (0, 0, 1, 0))
-        total = running[past.window, past.known] + past.earlier_sum[past.window]
+        total = at_places(running, past.window, past.known) + past.earlier_sum[past.window]
         count = past.known + past.earlier_count[past.window]
         mean = total / count.clamp(min=1)[:, None]
         lags = torch.arange(self._history_length, device=total.device)

@@ -9,30 +9,43 @@ _SMALL_MATRIX = 1 << 22
 """Up to so many entries (16 MiB) the lag matrix is made."""
 
 
-def lag_matrix(weights: Tensor, length: int) -> Tensor:
+def lag_matrix(weights: Tensor, targets: Tensor, events: Tensor) -> Tensor:
     """The banded matrix that turns weights by lag into a pooled sum over the events before.
 
     Args:
         weights: `[pools, lags]`, the weight of the event 1, 2, … places before.
-        length: number of events in a window.
+        targets: places of the targets, `[rows]`.
+        events: places of the events, `[columns]`.
 
     Returns:
-        `[pools, length + 1, length]`: entry (k, t, s) is the weight of event s for a target at
-        position t; 0 unless s is 1 to `lags` places before t. Position `length` is what comes
-        after the last event.
+        `[pools, rows, columns]`: entry (k, t, s) is the weight of event s for target t; 0 unless s
+        is 1 to `lags` places before t.
     """
-    lag = torch.arange(length + 1)[:, None] - torch.arange(length)[None, :]
-    lag = lag.to(weights.device)
+    lag = targets[:, None] - events[None, :]
     inside = (lag >= 1) & (lag <= weights.shape[1])
     return weights[:, (lag - 1).clamp(0, weights.shape[1] - 1)] * inside
+
+
+def at_places(rows: Tensor, window: Tensor, place: Tensor) -> Tensor:
+    """`rows[window, place]` of `[windows, length, dim]`, with a gradient that is quick to add up.
+
+    Args:
+        rows: `[windows, length, dim]`.
+        window: `[n]`.
+        place: `[n]`.
+
+    Returns:
+        `[n, dim]`.
+    """
+    return functional.embedding(window * rows.shape[1] + place, rows.flatten(0, 1))
 
 
 def pool_by_lag(weights: Tensor, events: Tensor, window: Tensor, known: Tensor) -> Tensor:
     """Weighted sums over the latest events that each target may see.
 
-    For all positions of usual windows at once it is one matrix product, which is fastest. Its
-    matrix grows with the square of the length, so where a huge basket makes a window long, the
-    lags of each target are gathered instead: memory then grows with targets · lags.
+    For all places of usual windows at once it is one matrix product, which is fastest. Its matrix
+    grows with the square of the length, so where a huge basket makes a window long, the lags of
+    each target are gathered instead: memory then grows with targets · lags.
 
     Args:
         weights: `[pools, lags]`, the weight of the event 1, 2, … places before.
@@ -45,20 +58,39 @@ def pool_by_lag(weights: Tensor, events: Tensor, window: Tensor, known: Tensor) 
     """
     length = events.shape[1]
     if len(weights) * length * (length + 1) <= _SMALL_MATRIX:
-        return _pool_by_matrix(weights, events)[:, known, window]
+        return _pool_by_matrix(weights, events, window, known)
     return _pool_by_target(weights, events, window, known)
 
 
-def _pool_by_matrix(weights: Tensor, events: Tensor) -> Tensor:
-    """Of every position, `[pools, length + 1, windows, dim]`."""
+def _pool_by_matrix(weights: Tensor, events: Tensor, window: Tensor, known: Tensor) -> Tensor:
+    """The windows are laid end to end, the last target of each in one row of the matrix.
+
+    So the matrix has rows for a window's targets alone, not for the events before the first, and
+    columns for the events that those see.
+    """
     windows, length, dim = events.shape
-    matrix = lag_matrix(weights, length).flatten(0, 1)
-    flat = events.transpose(0, 1).reshape(length, windows * dim)
-    return (matrix @ flat).view(len(weights), length + 1, windows, dim)
+    if len(window) == 0:
+        return events.new_zeros(len(weights), 0, dim)
+    last = known.new_zeros(windows).scatter_reduce(0, window, known, "amax")
+    end = int(last.max())
+    shift = end - last
+    place = known + shift[window]
+    first_row = int(place.min())
+    first_column = max(0, first_row - weights.shape[1])
+    rows = torch.arange(first_row, end + 1, device=known.device)
+    columns = torch.arange(first_column, end, device=known.device)
+    source = columns[:, None] - shift
+    inside = source >= 0
+    source = source.clamp(min=0) + torch.arange(windows, device=known.device) * length
+    shown = functional.embedding(source, events.flatten(0, 1)) * inside[..., None]
+    matrix = lag_matrix(weights, rows, columns).flatten(0, 1)
+    pooled = (matrix @ shown.flatten(1)).view(-1, dim)
+    pool = torch.arange(len(weights), device=known.device)[:, None]
+    return functional.embedding((pool * len(rows) + place - first_row) * windows + window, pooled)
 
 
 def _pool_by_target(weights: Tensor, events: Tensor, window: Tensor, known: Tensor) -> Tensor:
-    """Of the targets alone, `[pools, targets, dim]`."""
+    """Of each target by itself."""
     length = events.shape[1]
     place = known[:, None] - torch.arange(1, weights.shape[1] + 1, device=known.device)
     row = window[:, None] * length + place.clamp(min=0)
@@ -101,7 +133,7 @@ class HistoryEncoder(nn.Module):
         Returns:
             `[targets, (1 + pools) · dim]`; zero where nothing is known.
         """
-        last = events[window, (known - 1).clamp(min=0)] * (known > 0)[:, None]
+        last = at_places(events, window, (known - 1).clamp(min=0)) * (known > 0)[:, None]
         pooled = pool_by_lag(self.weights, events, window, known)
         return torch.cat([last, pooled.permute(1, 0, 2).flatten(1)], dim=1)
 

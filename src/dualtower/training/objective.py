@@ -246,23 +246,31 @@ class Objective:
         )
 
     def _excluded(self, batch: Batch, block: ItemBlock) -> tuple[Tensor, Tensor]:
-        """Pairs (target, shared candidate) to leave out: its own item, and its history's."""
+        """Pairs (target, shared candidate) to leave out: its own item, and its history's.
+
+        By ascending target. Only events whose item is a shared candidate are gone through: each
+        target gets those among the first events of its window that it may see.
+        """
         assert block.shared is not None
-        column = torch.full((block.candidate_count,), -1, device=self._device)
+        column = torch.full((block.candidate_count + 1,), -1, device=self._device)
         column[block.shared] = torch.arange(len(block.shared), device=self._device)
-        rows = [torch.arange(len(batch.targets), device=self._device)]
-        columns = [column[block.positive]]
-        if batch.items.shape[1]:
-            known = self._to(batch.known)
-            row = torch.repeat_interleave(known)
-            event = torch.arange(len(row), device=self._device) - (known.cumsum(0) - known)[row]
-            standing = block.events[self._to(batch.window)[row], event]
-            scored = (standing >= 0) & (standing < block.candidate_count)
-            rows.append(row[scored])
-            columns.append(column[standing[scored]])
-        row, chosen = torch.cat(rows), torch.cat(columns)
-        inside = chosen >= 0
-        return row[inside], chosen[inside]
+        own = column[block.positive]
+        if not batch.items.shape[1]:
+            inside = (own >= 0).nonzero()[:, 0]
+            return inside, own[inside]
+        window, known = self._to(batch.window), self._to(batch.known)
+        last = block.candidate_count
+        standing = column[torch.where(block.events < last, block.events, last)]
+        shown = standing >= 0
+        before = functional.pad(shown.cumsum(1), (1, 0))
+        seen = before[window, known]
+        first = functional.pad(before[:, -1].cumsum(0), (1, 0))[window]
+        counts = seen + (own >= 0)
+        row = torch.repeat_interleave(counts)
+        place = torch.arange(len(row), device=self._device) - (counts.cumsum(0) - counts)[row]
+        of_own = place >= seen[row]
+        chosen = standing[shown][(first[row] + place).masked_fill_(of_own, 0)] if len(row) else row
+        return row, torch.where(of_own, own[row], chosen)
 
     def _mimic(
         self, block: ItemBlock, query: Encoded, item: Encoded, weights: Tensor | None
