@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ Outcome = Literal["ranked", "failed", "late"]
 """The ranker's order was used; it failed or returned what is no order; it took too long. After
 either of the last two the answer is in the order of retrieval."""
 Places = npt.NDArray[np.int64]
+_QUIET_SECONDS = 60.0
 _SHOULD = "it should return one score a candidate (a NumPy array of floats), or all item ids"
 
 
@@ -96,12 +98,13 @@ class Ranking:
         Args:
             ranker: orders the candidates.
             seconds: how long an answer waits for it, other queries' turns included.
-            note: is told of a failure, once for those that are alike and follow one another.
+            note: is told of a failure; of one like the last, once a minute.
         """
         self._ranker = ranker
         self._seconds = seconds
         self._note = note
         self._noted = ""
+        self._quiet_until = 0.0
         self._overdue = False
         self._queue: SimpleQueue[tuple[RankingTask, Future[Places | str]] | None] = SimpleQueue()
         # A daemon, so that a call that never ends does not keep the process from ending.
@@ -127,7 +130,6 @@ class Ranking:
         if isinstance(found, str):
             self._tell(found)
             return as_retrieved, "failed"
-        self._noted = ""
         return found, "ranked"
 
     def stop(self) -> None:
@@ -138,8 +140,9 @@ class Ranking:
         self._overdue = False
 
     def _tell(self, message: str) -> None:
-        if message != self._noted:
-            self._noted = message
+        now = time.monotonic()
+        if message != self._noted or now >= self._quiet_until:
+            self._noted, self._quiet_until = message, now + _QUIET_SECONDS
             self._note(f"the ranker {message}; answers are in the order of retrieval")
 
     def _work(self) -> None:
