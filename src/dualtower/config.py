@@ -10,6 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from dualtower.errors import ConfigError
 from dualtower.files import read_toml
+from dualtower.presets import (
+    MODEL_DEFAULTS,
+    MODEL_PRESETS,
+    TRAINING_DEFAULTS,
+    TRAINING_PRESETS,
+)
 from dualtower.schema import Schema
 
 Preset = Literal["recommended", "paper"]
@@ -163,7 +169,7 @@ class ModelConfig(Settings):
     @staticmethod
     def fixed_fields(name: str) -> frozenset[str]:
         """The fields that a model fixes by its nature; none of a model that is not trained."""
-        return frozenset(_MODEL_DEFAULTS.get(name, {}))
+        return frozenset(MODEL_DEFAULTS.get(name, {}))
 
     def for_model(self, name: str) -> Self:
         """The same settings for another trained model.
@@ -177,11 +183,11 @@ class ModelConfig(Settings):
         """
         if name == self.name:
             return self
-        if name not in _MODEL_DEFAULTS:
-            known = ", ".join(_MODEL_DEFAULTS)
+        if name not in MODEL_DEFAULTS:
+            known = ", ".join(MODEL_DEFAULTS)
             raise ConfigError(f"model: {name!r} given; it must be one of {known}")
         preset = type(self).of(name, self.preset)
-        fixed = {"name", *_MODEL_DEFAULTS[self.name], *_MODEL_DEFAULTS[name]}
+        fixed = {"name", *MODEL_DEFAULTS[self.name], *MODEL_DEFAULTS[name]}
         values = {field: getattr(preset, field) for field in fixed}
         if preset.item_vectors == "embedding":
             values["embedding_dim"] = self.output_dim
@@ -247,11 +253,11 @@ class TrainingConfig(Settings):
         Raises:
             ConfigError: no such preset, or an override is unknown or out of range.
         """
-        return validate(cls, {**_of_preset(_TRAINING_PRESETS, preset), **overrides}, "training")
+        return validate(cls, {**_of_preset(TRAINING_PRESETS, preset), **overrides}, "training")
 
     def for_model(self, name: str) -> Self:
         """The same settings, but for what model `name` needs by its nature (sasrec: windows)."""
-        return self.model_copy(update=_TRAINING_DEFAULTS.get(name, {}))
+        return self.model_copy(update=TRAINING_DEFAULTS.get(name, {}))
 
 
 class EvaluationConfig(Settings):
@@ -344,91 +350,14 @@ class RunConfig(Settings):
             preset: Any = model.preset
         elif isinstance(model, dict):
             name, preset = model.get("name", "dat"), model.get("preset", "recommended")
-            if preset in tuple(_MODEL_PRESETS) and name in tuple(_MODEL_DEFAULTS):
+            if preset in tuple(MODEL_PRESETS) and name in tuple(MODEL_DEFAULTS):
                 values["model"] = {**_model_values(name, preset, model), **model}
         else:
             return values
-        if preset in tuple(_TRAINING_PRESETS) and isinstance(training, dict):
-            needed = _TRAINING_DEFAULTS.get(name, {}) if isinstance(name, str) else {}
-            values["training"] = {**_TRAINING_PRESETS[preset], **needed, **training}
+        if preset in tuple(TRAINING_PRESETS) and isinstance(training, dict):
+            needed = TRAINING_DEFAULTS.get(name, {}) if isinstance(name, str) else {}
+            values["training"] = {**TRAINING_PRESETS[preset], **needed, **training}
         return values
-
-
-_MODEL_PRESETS: dict[str, dict[str, Any]] = {
-    "recommended": {},
-    "paper": {
-        "embedding_dim": 32,
-        "last_relu": True,
-        "linear_path": False,
-        "combine": "concatenate",
-        "query_id": True,
-        "history": False,
-        "augmented": "learned",
-        "lambda_ca": 1.0,
-        "embedding_dropout": 0.0,
-        "id_dropout": 0.0,
-    },
-}
-
-_MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
-    "dat": {},
-    "two_tower": {"augmented": "none", "lambda_ca": 0.0},
-    "fm": {
-        "augmented": "none",
-        "lambda_ca": 0.0,
-        "combine": "sum",
-        "history_form": "mean",
-        "query_tower": False,
-        "item_vectors": "embedding",
-        "normalise": False,
-    },
-    "mind": {"augmented": "none", "lambda_ca": 0.0},
-    "sasrec": {
-        "augmented": "none",
-        "lambda_ca": 0.0,
-        "combine": "sum",
-        "query_id": False,
-        "history": True,
-        "history_form": "attention",
-        "query_tower": False,
-        "item_vectors": "embedding",
-        "normalise": False,
-    },
-    "youtube_dnn": {
-        "augmented": "none",
-        "lambda_ca": 0.0,
-        "query_id": False,
-        "history": True,
-        "history_form": "mean",
-        "item_vectors": "table",
-        "normalise": False,
-    },
-}
-"""What each trained model fixes by its nature, whatever the preset."""
-
-_TRAINING_PRESETS: dict[str, dict[str, Any]] = {
-    "recommended": {},
-    "paper": {
-        "examples": "pairs",
-        "batch_size": 256,
-        "loss": "binary_cross_entropy",
-        "negatives": "per_positive",
-        "negative_count": 4,
-        "logq_correction": "none",
-        "temperature": 1.0,
-        "learning_rate": 0.001,
-        "table_learning_rate": 0.001,
-        "schedule": "constant",
-    },
-}
-
-
-_TRAINING_DEFAULTS: dict[str, dict[str, Any]] = {
-    "youtube_dnn": {"examples": "windows"},
-    "mind": {"examples": "windows"},
-    "sasrec": {"examples": "windows"},
-}
-"""What a model needs of the training by its nature, whatever the preset: here, a history."""
 
 
 def _of_preset(presets: Mapping[str, dict[str, Any]], preset: str) -> dict[str, Any]:
@@ -439,7 +368,7 @@ def _of_preset(presets: Mapping[str, dict[str, Any]], preset: str) -> dict[str, 
 
 def _model_values(name: str, preset: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """What preset and model set, for a model of which `given` is given."""
-    values = {**_of_preset(_MODEL_PRESETS, preset), **_MODEL_DEFAULTS.get(name, {})}
+    values = {**_of_preset(MODEL_PRESETS, preset), **MODEL_DEFAULTS.get(name, {})}
     if {**values, **given}.get("item_vectors") == "embedding":  # then it is as long as p_v
         values["embedding_dim"] = given.get("output_dim", _OUTPUT_DIM)
     return values

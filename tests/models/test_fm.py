@@ -15,6 +15,7 @@ from dualtower.data.dataset import Dataset
 from dualtower.data.vocabulary import Vocabulary
 from dualtower.errors import ConfigError
 from dualtower.models.fm import FM, FactorizationNetwork
+from dualtower.models.query_windows import latest_windows
 from dualtower.models.table import EmbeddingTable
 from dualtower.schema import Feature, FeatureKind
 from tests.helpers import asked, tiny_dataset
@@ -205,7 +206,9 @@ def test_the_gradients_are_those_of_the_double_sum():
             module.id_dropout = 0.0
     inputs = made.item_inputs(torch.arange(ITEMS))
     items = made.encode_item(torch.arange(ITEMS), inputs).vectors
-    queries = made.encode_query(made._windows_of(asking), inputs, items).vectors
+    queries = made.encode_query(
+        latest_windows(asking, made.config.history_length, made.device), inputs, items
+    ).vectors
     (shares * (queries @ items[1:].T)).sum().backward()
     names = dict(made.named_modules())
     checked = 0

@@ -15,7 +15,8 @@ from dualtower.data.columns import QueryBatch, Ragged
 from dualtower.data.dataset import Dataset
 from dualtower.errors import ConfigError
 from dualtower.models.mind import MIND
-from dualtower.models.network import Network, QueryWindows
+from dualtower.models.network import Network
+from dualtower.models.query_windows import QueryWindows
 from dualtower.training.objective import Objective
 from dualtower.training.windows import Batch, Windows
 from tests.helpers import tiny_dataset

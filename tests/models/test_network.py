@@ -12,7 +12,8 @@ import dualtower as dt
 from dualtower.config import ModelConfig
 from dualtower.data.dataset import Dataset
 from dualtower.models.augmented import Learned
-from dualtower.models.network import Network, QueryWindows
+from dualtower.models.network import Network
+from dualtower.models.query_windows import QueryWindows
 from tests.helpers import tiny_dataset
 
 CPU = torch.device("cpu")

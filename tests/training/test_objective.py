@@ -16,7 +16,8 @@ from dualtower.data.dataset import Dataset
 from dualtower.errors import ConfigError
 from dualtower.losses.category_alignment import category_alignment
 from dualtower.models.augmented import Learned
-from dualtower.models.network import Network, QueryWindows
+from dualtower.models.network import Network
+from dualtower.models.query_windows import QueryWindows
 from dualtower.training.negatives import uniform_per_positive, uniform_pool
 from dualtower.training.objective import FULL_SCORES, Objective, check
 from dualtower.training.pairs import Pairs

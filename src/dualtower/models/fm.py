@@ -9,7 +9,8 @@ from dualtower.config import ModelConfig
 from dualtower.data.columns import FeatureColumn, FeatureSpace
 from dualtower.errors import ConfigError
 from dualtower.models.factors import FactorEncoder, one_hot
-from dualtower.models.network import Encoded, Network, QueryWindows
+from dualtower.models.network import Encoded, Network
+from dualtower.models.query_windows import QueryWindows
 from dualtower.models.table import EmbeddingTable
 from dualtower.models.trained import TrainedModel
 

@@ -9,12 +9,10 @@ from torch.nn import functional
 
 from dualtower.config import ModelConfig
 from dualtower.data.columns import (
-    EarlierSum,
     FeatureColumn,
     FeatureSpace,
     FeatureSpec,
     QueryBatch,
-    Ragged,
 )
 from dualtower.errors import ConfigError
 from dualtower.models.attention import AttentionEncoder
@@ -22,6 +20,7 @@ from dualtower.models.augmented import Augmented, Past
 from dualtower.models.capsules import InterestCapsules, encode_interests
 from dualtower.models.features import FeatureEncoder, hide_rows
 from dualtower.models.history import HistoryEncoder, MeanEncoder
+from dualtower.models.query_windows import QueryWindows, latest_windows
 from dualtower.models.table import EmbeddingTable
 from dualtower.models.towers import Tower
 
@@ -37,30 +36,6 @@ class Encoded:
     interests: Tensor | None = None
     """How many of its interests each query has, `[n]`; the rest repeat the first. None where a
     query has one vector by nature."""
-
-
-@dataclass(frozen=True)
-class QueryWindows:
-    """Targets and, before each, what its query did; tensors of one device."""
-
-    queries: Tensor
-    """Query row of each window, `[windows]`."""
-    events: Tensor
-    """Where each event's item stands in the item block, `[windows, length]`."""
-    present: Tensor
-    """Whether there is an event, `[windows, length]`."""
-    earlier: Ragged
-    """Item rows of the query's events before the window."""
-    window: Tensor
-    """The window of each target, `[targets]`."""
-    known: Tensor
-    """How many of its window's events the target may see, `[targets]`."""
-    query_features: dict[str, FeatureColumn]
-    """By name, one row per window."""
-    context: dict[str, FeatureColumn]
-    """By name, one row per target."""
-    before: EarlierSum | None = None
-    """The query's events before those of `earlier`, added up; None without any."""
 
 
 class Network(nn.Module):
@@ -284,9 +259,10 @@ class Network(nn.Module):
         """
         was_training = self.training
         self.eval()
-        encoded = self.encode_query(
-            self._windows_of(batch), self.cached_inputs, self.cached_vectors
+        windows = latest_windows(
+            batch, self.config.history_length if self.reads_events else 0, self.device
         )
+        encoded = self.encode_query(windows, self.cached_inputs, self.cached_vectors)
         self.train(was_training)
         return encoded.vectors
 
@@ -311,34 +287,6 @@ class Network(nn.Module):
         vector: Tensor = self.item_tower(inputs)[0]
         self.train(was_training)
         return vector
-
-    def _windows_of(self, batch: QueryBatch) -> QueryWindows:
-        """The batch as windows of the latest events, with one target each behind the last."""
-        history = batch.history
-        lengths = history.lengths()
-        if not self.reads_events:
-            history = Ragged(history.values[:0], np.zeros(len(batch) + 1, dtype=np.int64))
-            lengths = np.zeros_like(lengths)
-        latest = np.minimum(lengths, self.config.history_length)
-        width = max(1, int(latest.max(initial=0)))
-        events = np.zeros((len(batch), width), dtype=np.int64)
-        first = np.repeat(history.offsets[1:] - latest, lengths)
-        place = np.arange(len(history.values)) - first
-        inside = place >= 0
-        events[history.row_of_value()[inside], place[inside]] = history.values[inside]
-        earlier_offsets = np.concatenate([[0], np.cumsum(lengths - latest)])
-        to = self._to
-        return QueryWindows(
-            queries=to(batch.rows),
-            events=to(events),
-            present=to(np.arange(width) < latest[:, None]),
-            earlier=Ragged(history.values[~inside], earlier_offsets),
-            window=torch.arange(len(batch), device=self.device),
-            known=to(latest),
-            query_features=batch.features,
-            context=batch.context,
-            before=batch.earlier,
-        )
 
     def _past(self, windows: QueryWindows, queries: Tensor, vectors: Tensor) -> Past:
         if not self.reads_past:

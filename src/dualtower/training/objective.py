@@ -18,7 +18,8 @@ from dualtower.losses.sampled_softmax import sampled_softmax
 from dualtower.losses.shares import shares
 from dualtower.models.augmented import Learned
 from dualtower.models.label_attention import label_aware_attention
-from dualtower.models.network import Encoded, Network, QueryWindows
+from dualtower.models.network import Encoded, Network
+from dualtower.models.query_windows import QueryWindows
 from dualtower.training.negatives import (
     log_inclusion_in_batch,
     log_inclusion_mixed,
