@@ -47,6 +47,8 @@ from dualtower.serving.settings import ServeConfig
 BATCH = 256
 """Queries or events of a request: what the server takes by default."""
 SHOWN = 10
+PATIENCE_SECONDS = 600.0
+"""A machine on which everything is paused for minutes is no lost server."""
 
 
 def rank(task: RankingTask) -> list[Id]:
@@ -58,7 +60,7 @@ class Client:
     """One connection to a server."""
 
     def __init__(self, port: int) -> None:
-        self._connection = HTTPConnection("127.0.0.1", port, timeout=60)
+        self._connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE_SECONDS)
 
     def post(self, path: str, body: Any) -> Any:
         """The answer to a request.
