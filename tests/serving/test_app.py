@@ -12,12 +12,12 @@ from pydantic import SecretStr
 from dualtower import models
 from dualtower.experiments.assignment import Arm, Experiment
 from dualtower.serving import deck as decks
-from dualtower.serving.app import make_app
 from dualtower.serving.server import Server, open_deck
 from dualtower.serving.settings import ServeConfig
 from dualtower.serving.store import open_store
 from tests.retrieval.vectors import SumOfHistory
 from tests.serving.bundles import save_plane
+from tests.serving.clients import local_client
 
 TOKEN = "a-token-of-sixteen-characters"
 
@@ -38,7 +38,7 @@ def make(tmp_path: Path, experiment: Experiment | None = None, **settings: Any) 
 
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[TestClient]:
-    with TestClient(make_app(make(tmp_path))) as client:
+    with local_client(make(tmp_path)) as client:
         yield client
 
 
@@ -46,7 +46,7 @@ def client(tmp_path: Path) -> Iterator[TestClient]:
 def guarded(tmp_path: Path) -> Iterator[TestClient]:
     server = make(tmp_path, token=SecretStr(TOKEN))
     headers = {"authorization": f"Bearer {TOKEN}"}
-    with TestClient(make_app(server), headers=headers) as client:
+    with local_client(server, headers=headers) as client:
         yield client
 
 
@@ -72,13 +72,13 @@ def test_recommends_in_batches(client: TestClient) -> None:
 def test_an_event_shows_in_the_next_answer_and_after_a_restart(tmp_path: Path) -> None:
     event = {"event_id": "e", "query_id": "new", "item_id": "i4", "timestamp": 1}
     asked = {"query_id": "new", "n": 2}
-    with TestClient(make_app(make(tmp_path))) as client:
+    with local_client(make(tmp_path)) as client:
         assert client.post("/recommend", json=asked).json()["items"] == ["i1", "i2"]
         assert client.post("/events", json={"events": [event]}).json() == {"new": [True]}
         assert client.post("/recommend", json=asked).json()["items"] == ["i3", "i5"]
         again = client.post("/events", json={"events": [event, {**event, "event_id": "f"}]})
         assert again.json() == {"new": [False, True]}
-    with TestClient(make_app(make(tmp_path))) as client:
+    with local_client(make(tmp_path)) as client:
         assert client.post("/recommend", json=asked).json()["items"] == ["i3", "i5"]
 
 
@@ -98,7 +98,7 @@ def test_similar_items_are_those_of_the_querys_arm(tmp_path: Path) -> None:
     )
     experiment = Experiment(name="test", salt="s", arms=arms)
     nearest = {"a": "i2", "b": "i5"}
-    with TestClient(make_app(make(tmp_path, experiment))) as client:
+    with local_client(make(tmp_path, experiment)) as client:
         found = [client.get(f"/similar/i1?n=1&query_id=u{row}").json() for row in range(20)]
         control = client.get("/similar/i1?n=1").json()
         assert client.get("/similar/i1?query_id=").status_code == 422
@@ -183,7 +183,7 @@ def test_no_events_without_a_store(tmp_path: Path) -> None:
     save_plane(tmp_path / "bundle")
     server = Server(open_deck(tmp_path / "bundle", None, None), None, ServeConfig())
     event = {"event_id": "e", "query_id": "q1", "item_id": "i2", "timestamp": 1}
-    with TestClient(make_app(server)) as client:
+    with local_client(server) as client:
         reply = client.post("/events", json={"events": [event]})
         assert reply.status_code == 422
         assert "start it with --events" in reply.json()["error"]
@@ -259,7 +259,7 @@ def test_arms(tmp_path: Path) -> None:
     )
     experiment = Experiment(name="test", salt="s", arms=arms)
     best = {"a": ["i2"], "b": ["i5"]}
-    with TestClient(make_app(make(tmp_path, experiment))) as client:
+    with local_client(make(tmp_path, experiment)) as client:
         names = set()
         for place in range(20):
             asked = {"query_id": f"user {place}", "history": ["i1"], "n": 1}
@@ -295,7 +295,7 @@ def test_what_became_of_an_arms_requests_is_logged(tmp_path: Path) -> None:
         {"query_id": "", "n": 3},
         {"n": 3, "category": "x"},
     ]
-    with TestClient(make_app(make(tmp_path, experiment))) as client:
+    with local_client(make(tmp_path, experiment)) as client:
         statuses = [client.post("/recommend", json=body).status_code for body in bodies]
         event = {"event_id": "e", "query_id": "q", "item_id": "i1", "timestamp": 1, "kind": "error"}
         reply = client.post("/events", json={"events": [event]})
@@ -334,7 +334,7 @@ def test_the_watch_loads_what_was_replaced(tmp_path: Path) -> None:
     folder = save_plane(tmp_path / "bundle")
     store = open_store(tmp_path / "events.db")
     server = Server(open_deck(folder, store, None), store, ServeConfig(), notes.append)
-    with TestClient(make_app(server)) as client:
+    with local_client(server) as client:
         assert client.portal is not None
         seen: dict[str | None, Any] = {None: None}
         client.portal.call(server.reload_changed, seen)

@@ -13,7 +13,6 @@ from fastapi.testclient import TestClient
 from dualtower import models
 from dualtower.errors import ConfigError, DataError
 from dualtower.experiments.assignment import Arm, Experiment
-from dualtower.serving.app import make_app
 from dualtower.serving.ranking import (
     Ranker,
     Ranking,
@@ -27,6 +26,7 @@ from dualtower.serving.server import Server, open_deck
 from dualtower.serving.settings import ServeConfig
 from tests.retrieval.vectors import SumOfHistory
 from tests.serving.bundles import save_plane
+from tests.serving.clients import local_client
 
 ITEMS = ("a", "b", 7)
 NEVER = 600.0
@@ -216,7 +216,7 @@ def client(tmp_path: Path, tasks: list[RankingTask]) -> Iterator[TestClient]:
     deck = open_deck(save_plane(tmp_path / "bundle"), None, None)
     settings = ServeConfig(candidates=2)
     server = Server(deck, None, settings, ranking=Ranking(backwards, NEVER))
-    with TestClient(make_app(server)) as client:
+    with local_client(server) as client:
         yield client
 
 

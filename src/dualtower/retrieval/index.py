@@ -1,5 +1,6 @@
 """Nearest neighbours by inner product: one interface over four kinds of Faiss index."""
 
+from functools import lru_cache
 from typing import Any, Literal, get_args
 
 import faiss
@@ -100,7 +101,7 @@ class Index:
             raise DataError(
                 f"query vectors: shape {list(queries.shape)}; it should be [queries, {self.dim}]"
             )
-        fetched = self._fetch(queries, min(k, len(self)))
+        fetched = self._fetch(queries if self.is_exact else _unit(queries), min(k, len(self)))
         query_of_pair, column = np.nonzero(fetched >= 0)
         positions = fetched[query_of_pair, column]
         scores = pair_scores(queries[:, None], self.vectors, query_of_pair, positions)
@@ -119,7 +120,8 @@ class Index:
         Returns:
             Scores and positions of the items found, at most k, best first, `[found]`.
         """
-        positions = self._fetch(query[None], min(k, len(self)))[0]
+        unit = query if self.is_exact else query / (np.sqrt(query @ query) or np.float32(1))
+        positions = self._fetch(unit[None], min(k, len(self)))[0]
         if positions[-1] < 0:
             positions = positions[positions >= 0]
         scores = np.einsum("pd,d->p", self.vectors[positions], query)
@@ -127,19 +129,19 @@ class Index:
         return scores[order], positions[order]
 
     def _fetch(self, queries: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.int64]:
+        """Positions from the index; queries of unit length, or for `flat` as they are."""
         # Faiss keeps its thread count per calling thread, so it is set where it is used.
         faiss.omp_set_num_threads(self.threads)
         found: npt.NDArray[np.int64]
         if self.kind == "flat":
             _, found = self._index.search(queries, k)
         elif self.kind == "hnsw":
-            queries = np.pad(_unit(queries), ((0, 0), (0, 1)))
+            queries = np.pad(queries, ((0, 0), (0, 1)))
             parameters = faiss.SearchParametersHNSW(efSearch=max(self.effort, k))
             _, found = self._index.search(queries, k, params=parameters)
         else:
             k = min(k * _REFINE, len(self)) if self.kind == "compressed" else k
-            parameters = faiss.SearchParametersIVF(nprobe=self.effort)
-            _, found = self._index.search(_unit(queries), k, params=parameters)
+            _, found = self._index.search(queries, k, params=_clusters_searched(self.effort))
         return found
 
 
@@ -223,6 +225,12 @@ def _hnsw(index: Index, seed: int) -> tuple[Any, int]:
 
 
 _BUILDERS = {"flat": _flat, "ivf": _ivf, "hnsw": _hnsw, "compressed": _compressed}
+
+
+@lru_cache(maxsize=16)
+def _clusters_searched(effort: int) -> Any:
+    """Made once: that takes as long as a search of two clusters."""
+    return faiss.SearchParametersIVF(nprobe=effort)
 
 
 def _scaled(

@@ -9,11 +9,12 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 import dualtower
 from dualtower.serving import documents
 from dualtower.serving.event import LONGEST_ID
+from dualtower.serving.front import Front
 from dualtower.serving.http import Handler, failure, guarded
 from dualtower.serving.page import documents as pages
 from dualtower.serving.page.routes import PageRoutes
@@ -26,36 +27,21 @@ _ERRORS = {
     408: "The body came too slowly.",
     413: "The body is too large.",
     415: "The body is not said to be JSON.",
+    421: "The Host is not this machine's, and the server has no token.",
     422: "A field is not as it should be.",
     503: "The store refused the events, or the server stops.",
 }
 _WITH_BODY = (408, 413, 415)
 
 
-class HotRoutes:
-    """Hands the busiest routes to their handlers without FastAPI's way there, the same otherwise.
-
-    That way costs as much as the query tower.
-    """
-
-    def __init__(self, app: ASGIApp, handlers: dict[str, Handler]) -> None:
-        self._app = app
-        self._handlers = handlers
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or pass on."""
-        handler = None
-        if scope["type"] == "http" and scope["method"] == "POST":
-            handler = self._handlers.get(scope["path"])
-        if handler is None:
-            await self._app(scope, receive, send)
-        else:
-            response = await handler(Request(scope, receive))
-            await response(scope, receive, send)
+def make_app(server: Server) -> ASGIApp:
+    """The application that serves `server`: the routes, and in front of them the shorter way."""
+    routes = Routes(server)
+    return Front(_documented(server, routes), server, routes)
 
 
-def make_app(server: Server) -> FastAPI:
-    """The application that serves `server`."""
+def _documented(server: Server, routes: Routes) -> FastAPI:
+    """All routes, as FastAPI documents and answers them."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -69,7 +55,6 @@ def make_app(server: Server) -> FastAPI:
         summary="Candidates for recommendation, live events, and similar items.",
         lifespan=lifespan,
     )
-    routes = Routes(server)
 
     def add(
         method: str,
@@ -85,7 +70,9 @@ def make_app(server: Server) -> FastAPI:
         endpoint = guarded(server, path, handler, open_to_all=open_to_all)
         documented = {**(extra or {}), **({} if body is None else _body(body))}
         errors = () if open_to_all else (401, 422, *(() if body is None else _WITH_BODY))
-        if server.settings.token is not None and not open_to_all:
+        if server.settings.token is None:
+            errors = (*errors, 421)
+        elif not open_to_all:
             documented["security"] = [{"token": []}]
         app.add_api_route(
             path,
@@ -103,8 +90,6 @@ def make_app(server: Server) -> FastAPI:
         )
 
     add("POST", "/recommend", routes.recommend, documents.Answer, documents.RecommendBody)
-    hot = {"/recommend": guarded(server, "/recommend", routes.recommend)}
-    app.add_middleware(HotRoutes, handlers=hot)
     add("POST", "/recommend/batch", routes.recommend_batch, documents.Answers, documents.BatchBody)
     add("POST", "/events", routes.events, documents.Acknowledged, documents.EventsBody, also=(503,))
     add(

@@ -99,7 +99,7 @@ def self_test(engine: Engine, folder: Path) -> None:
     """
     bundle = engine.bundle
     encoder = bundle.encoder
-    known = encoder.known_queries()
+    known = engine.known_queries
     if len(known) == 0:
         known = np.zeros(1, dtype=np.int64)
     rows = np.random.default_rng(0).choice(known, min(GOLDEN_QUERIES, len(known)), replace=False)

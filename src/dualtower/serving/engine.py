@@ -41,6 +41,14 @@ class Engine:
         self._row_of_query = RowOfId(encoder.query_vocabulary)
         self._row_of_item = RowOfId(encoder.item_vocabulary)
         self._position_of_row = encoder.position_of_row
+        history = encoder.history
+        # A view of a memory map as a plain array is cut several times faster.
+        self._events: npt.NDArray[np.int32] = np.asarray(history.values)
+        if isinstance(history, Ragged):
+            offsets = np.asarray(history.offsets)
+            self._starts, self._ends = offsets[:-1], offsets[1:]
+        else:
+            self._starts, self._ends = history.start, history.end
         self._ids = ids_of_rows(encoder.item_vocabulary, encoder.corpus)
         self._categories = Categories(encoder)
         self._search = OneSearch(bundle.retriever)
@@ -167,6 +175,11 @@ class Engine:
             self.bundle, after=after, query_row=self._row_of_query, item_row=self._row_of_item
         )
 
+    @cached_property
+    def known_queries(self) -> npt.NDArray[np.int64]:
+        """Rows of the queries with a history, ascending; found once, for there may be millions."""
+        return self.bundle.encoder.known_queries()
+
     def row_of_query(self, query_id: Id) -> int:
         """The query's row in the vocabulary; 0 where it is unknown."""
         return self._row_of_query(query_id)
@@ -180,13 +193,7 @@ class Engine:
 
     def history_of(self, row: int) -> npt.NDArray[np.int32]:
         """Item rows of the stored events of a query row, oldest first."""
-        history = self.bundle.encoder.history
-        if isinstance(history, Ragged):
-            start, end = history.offsets[row], history.offsets[row + 1]
-        else:
-            start, end = history.start[row], history.end[row]
-        rows: npt.NDArray[np.int32] = np.asarray(history.values[start:end])
-        return rows
+        return self._events[self._starts[row] : self._ends[row]]
 
     def _query(
         self,

@@ -2,20 +2,22 @@
 
 import asyncio
 import hmac
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import orjson
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from dualtower.errors import DataError, DualtowerError, StoreError
 from dualtower.serving.server import Server
 
+Headers = Iterable[tuple[bytes, bytes]]
 Handler = Callable[[Request], Awaitable[Response]]
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 JSON = "application/json"
+_JSON_BYTES = JSON.encode()
 
 
 class RefusedError(Exception):
@@ -26,10 +28,23 @@ class RefusedError(Exception):
         self.status = status
 
 
+def to_json(value: Any) -> bytes:
+    """JSON in which NumPy arrays are lists, and numbers are not rounded."""
+    return orjson.dumps(value, default=_as_list, option=_OPTIONS)
+
+
 def reply(value: Any, status: int = 200) -> Response:
-    """A JSON reply; NumPy arrays are lists in it, numbers unrounded."""
-    body = orjson.dumps(value, default=_as_list, option=_OPTIONS)
-    return Response(body, status, media_type=JSON)
+    """A JSON reply."""
+    return Response(to_json(value), status, media_type=JSON)
+
+
+def refusal(error: Exception) -> tuple[int, str]:
+    """The status and the words with which an error is answered."""
+    if isinstance(error, RefusedError):
+        return error.status, str(error)
+    if isinstance(error, StoreError):
+        return 503, f"{error}; nothing was acknowledged, send it again"
+    return 422, str(error)
 
 
 def failure(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
@@ -48,7 +63,20 @@ def _as_list(value: Any) -> list[Any]:
     raise TypeError
 
 
-def check_token(request: Request, server: Server) -> None:
+def header(headers: Headers, name: bytes) -> bytes:
+    """A request's header, the first of that name; empty where there is none.
+
+    Args:
+        headers: of the request, names in lower case.
+        name: in lower case.
+    """
+    for key, value in headers:
+        if key == name:
+            return value
+    return b""
+
+
+def check_token(headers: Headers, server: Server) -> None:
     """Refuse a request without the server's token, where it has one.
 
     Raises:
@@ -57,29 +85,36 @@ def check_token(request: Request, server: Server) -> None:
     token = server.settings.token
     if token is None:
         return
-    given = request.headers.get("authorization", "").encode("latin-1", "replace")
+    given = header(headers, b"authorization")
     expected = f"Bearer {token.get_secret_value()}".encode()
     if not hmac.compare_digest(given, expected):
         raise RefusedError(401, "this server needs its token: send Authorization: Bearer TOKEN")
+
+
+def check_body(headers: Headers, server: Server) -> None:
+    """Refuse a body by what the request's headers say of it.
+
+    Raises:
+        RefusedError: 413 where it is too large, 415 where it is not said to be JSON.
+    """
+    kind = header(headers, b"content-type")
+    # A page in a browser cannot send this type to another site without asking it first.
+    if kind != _JSON_BYTES and kind.partition(b";")[0].strip().lower() != _JSON_BYTES:
+        raise RefusedError(415, f"content-type: {kind.decode('latin-1')!r}; it should be {JSON}")
+    said, limit = header(headers, b"content-length")[:20], server.settings.max_body_bytes
+    if said.isdigit() and int(said) > limit:
+        raise RefusedError(413, f"body: {int(said)} bytes; at most {limit} are accepted")
 
 
 async def read_body(request: Request, server: Server) -> bytes:
     """The body of a request.
 
     Raises:
-        RefusedError: 413 where it is too large, 415 where it is not said to be JSON, 408 where it
-            takes too long.
+        RefusedError: as `check_body`; 408 where it takes too long, 400 where the client goes away.
     """
+    check_body(request.scope["headers"], server)
     settings = server.settings
-    kind = request.headers.get("content-type", "")
-    # A page in a browser cannot send this type to another site without asking it first.
-    if kind.partition(";")[0].strip().lower() != JSON:
-        raise RefusedError(415, f"content-type: {kind!r}; it should be {JSON}")
-    limit = settings.max_body_bytes
-    said = request.headers.get("content-length", "0")
-    if said.isdecimal() and int(said[:20]) > limit:
-        raise RefusedError(413, f"body: {said[:20]} bytes; at most {limit} are accepted")
-    parts, size = [], 0
+    limit, parts, size = settings.max_body_bytes, [], 0
     try:
         async with asyncio.timeout(settings.body_seconds):
             async for part in request.stream():
@@ -89,6 +124,8 @@ async def read_body(request: Request, server: Server) -> bytes:
                 parts.append(part)
     except TimeoutError:
         raise RefusedError(408, f"body: not sent within {settings.body_seconds:g} s") from None
+    except ClientDisconnect:
+        raise RefusedError(400, "body: the connection ended before it did") from None
     return b"".join(parts)
 
 
@@ -124,14 +161,10 @@ def guarded(server: Server, route: str, handler: Handler, *, open_to_all: bool =
     async def answer(request: Request) -> Response:
         try:
             if not open_to_all:
-                check_token(request, server)
+                check_token(request.scope["headers"], server)
             response = await handler(request)
-        except RefusedError as refused:
-            response = failure(refused.status, str(refused))
-        except StoreError as error:
-            response = failure(503, f"{error}; nothing was acknowledged, send it again")
-        except DualtowerError as error:
-            response = failure(422, str(error))
+        except (RefusedError, DualtowerError) as error:
+            response = failure(*refusal(error))
         counts[route, response.status_code] += 1
         return response
 

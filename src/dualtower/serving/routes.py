@@ -17,7 +17,7 @@ from dualtower.serving.bodies import (
     read,
 )
 from dualtower.serving.event import check_id
-from dualtower.serving.http import RefusedError, read_body, reply, whole_number
+from dualtower.serving.http import RefusedError, read_body, reply, to_json, whole_number
 from dualtower.serving.server import Server, event_of
 
 _RECOMMEND = msgspec.json.Decoder(RecommendBody)
@@ -34,9 +34,21 @@ class Routes:
 
     async def recommend(self, request: Request) -> Response:
         """POST /recommend."""
-        body = read(await read_body(request, self._server), _RECOMMEND)
-        check_query(body, self._server.settings)
+        body = self._asked(await read_body(request, self._server))
         return reply(await self._server.answer(body))
+
+    def best(self, content: bytes) -> bytes:
+        """The reply to a body of POST /recommend, where no ranker has to be waited for.
+
+        Raises:
+            DualtowerError: the body is not as it should be.
+        """
+        return to_json(self._server.recommend(self._asked(content)))
+
+    def _asked(self, content: bytes) -> RecommendBody:
+        body = read(content, _RECOMMEND)
+        check_query(body, self._server.settings)
+        return body
 
     async def recommend_batch(self, request: Request) -> Response:
         """POST /recommend/batch; other requests get their turn after each query."""

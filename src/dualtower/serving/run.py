@@ -4,6 +4,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import uvicorn
@@ -11,6 +12,7 @@ import uvicorn
 from dualtower.errors import ConfigError
 from dualtower.experiments.assignment import Experiment
 from dualtower.serving.app import make_app
+from dualtower.serving.protocol import Protocol
 from dualtower.serving.ranking import Ranking, load_ranker
 from dualtower.serving.server import Server, open_deck
 from dualtower.serving.settings import ServeConfig
@@ -44,19 +46,9 @@ def run(
     server = Server(open_deck(folder, store, experiment), store, settings, note, ranking=ranking)
     # uvicorn raises the signal again when it has stopped; to stop when asked is no failure.
     signal.signal(signal.SIGTERM, lambda *_: None)
-    note(f"serving on http://{settings.host}:{settings.port} (a page to look at it: /, API: /docs)")
-    uvicorn.run(
-        make_app(server),
-        host=settings.host,
-        port=settings.port,
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=settings.stop_seconds,
-    )
+    address = f"http://{host_of_url(settings.host)}:{settings.port}"
+    note(f"serving on {address} (a page to look at it: /, API: /docs)")
+    uvicorn.run(make_app(server), host=settings.host, port=settings.port, **http_options(settings))
 
 
 def ranking_of(
@@ -79,3 +71,22 @@ def ranking_of(
     ranker = load_ranker(name)
     note(f"ranking by {name}")
     return Ranking(ranker, settings.ranker_seconds, note)
+
+
+def http_options(settings: ServeConfig) -> dict[str, Any]:
+    """How uvicorn serves the application, all but where it listens."""
+    return {
+        "loop": "uvloop",
+        "http": Protocol,
+        "ws": "none",
+        "log_level": "warning",
+        "access_log": False,
+        "server_header": False,
+        "proxy_headers": False,
+        "timeout_graceful_shutdown": settings.stop_seconds,
+    }
+
+
+def host_of_url(host: str) -> str:
+    """A host as it stands in an address: IPv6 in brackets."""
+    return f"[{host}]" if ":" in host else host

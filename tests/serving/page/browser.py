@@ -12,6 +12,7 @@ import pytest
 import uvicorn
 
 from dualtower.serving.app import make_app
+from dualtower.serving.run import http_options
 from dualtower.serving.server import Server
 
 
@@ -19,7 +20,8 @@ from dualtower.serving.server import Server
 def listening(server: Server) -> Iterator[str]:
     """The address of `server`, which runs in a thread."""
     ear = socket.create_server(("127.0.0.1", 0))
-    running = uvicorn.Server(uvicorn.Config(make_app(server), log_level="error"))
+    options = http_options(server.settings)
+    running = uvicorn.Server(uvicorn.Config(make_app(server), **options))
     thread = threading.Thread(target=running.run, kwargs={"sockets": [ear]})
     thread.start()
     try:

@@ -11,11 +11,11 @@ from pydantic import SecretStr
 
 from dualtower import models
 from dualtower.retrieval.bundle import Bundle
-from dualtower.serving.app import make_app
 from dualtower.serving.store import open_store
 from tests.helpers import tiny_dataset
 from tests.retrieval.vectors import SumOfHistory
 from tests.serving.bundles import dat_bundle
+from tests.serving.clients import local_client
 from tests.serving.page.served import TOKEN, make, two_arms
 
 READS = ("/about", "/queries", "/history?query_id=q1", "/candidates?query_id=q1")
@@ -28,7 +28,7 @@ def known_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[TestClient]:
-    with TestClient(make_app(make(tmp_path))) as client:
+    with local_client(make(tmp_path)) as client:
         yield client
 
 
@@ -90,7 +90,7 @@ def test_the_candidates_react_to_an_event(client: TestClient) -> None:
 
 def test_the_candidates_of_every_arm_without_an_exposure(tmp_path: Path) -> None:
     experiment = two_arms(tmp_path)
-    with TestClient(make_app(make(tmp_path, experiment))) as client:
+    with local_client(make(tmp_path, experiment)) as client:
         for query in ("q1", "q2", "q4", "new"):
             arms = client.get(f"/candidates?query_id={query}&n=2").json()["arms"]
             assert [arm["arm"] for arm in arms] == ["plane", "turned"]
@@ -113,7 +113,7 @@ def test_ids_that_numbers_of_a_browser_cannot_hold(tmp_path: Path) -> None:
     vectors = np.array([[0, 0], [1, 0], [0, 1]])
     bundle = Bundle.build(SumOfHistory.of(dataset.space(), vectors), dataset, progress=False)
     bundle.save(tmp_path / "bundle")
-    with TestClient(make_app(make(tmp_path))) as client:
+    with local_client(make(tmp_path)) as client:
         assert client.get("/queries").json() == {"queries": [str(large), str(large + 1)]}
         path = f"query_id={large}"
         (arm,) = client.get(f"/candidates?{path}").json()["arms"]
@@ -126,7 +126,7 @@ def test_ids_that_numbers_of_a_browser_cannot_hold(tmp_path: Path) -> None:
 
 def test_a_new_item_is_in_the_history_and_among_the_candidates(tmp_path: Path) -> None:
     dat_bundle().save(tmp_path / "bundle")
-    with TestClient(make_app(make(tmp_path))) as client:
+    with local_client(make(tmp_path)) as client:
         click(client, "q1", "brand new")
         answer = client.get("/history?query_id=q1&limit=1").json()
         assert answer["events"] == [{"item": "brand new", "category": None, "live": True}]
@@ -160,7 +160,7 @@ def test_refusals_in_plain_words(client: TestClient, path: str, message: str) ->
 
 
 def test_the_token_guards_the_reads_and_the_page_is_open(tmp_path: Path) -> None:
-    with TestClient(make_app(make(tmp_path, token=SecretStr(TOKEN)))) as client:
+    with local_client(make(tmp_path, token=SecretStr(TOKEN))) as client:
         for path in (*READS, "/experiment/chart"):
             assert client.get(path).status_code == 401
         headers = {"authorization": f"Bearer {TOKEN}"}
@@ -171,7 +171,7 @@ def test_the_token_guards_the_reads_and_the_page_is_open(tmp_path: Path) -> None
 
 def test_the_chart(tmp_path: Path) -> None:
     experiment = two_arms(tmp_path)
-    with TestClient(make_app(make(tmp_path, experiment))) as client:
+    with local_client(make(tmp_path, experiment)) as client:
         assert "the store holds none yet" in client.get("/experiment/chart").json()["error"]
         for number in range(24):
             query = f"user {number}"
@@ -188,7 +188,7 @@ def test_the_chart(tmp_path: Path) -> None:
 
 
 def test_no_chart_without_events(tmp_path: Path) -> None:
-    with TestClient(make_app(make(tmp_path, two_arms(tmp_path), events=False))) as client:
+    with local_client(make(tmp_path, two_arms(tmp_path), events=False)) as client:
         assert "keeps no events" in client.get("/experiment/chart").json()["error"]
         assert client.get("/about").json()["events"] is False
         assert len(client.get("/candidates?query_id=q1").json()["arms"]) == 2

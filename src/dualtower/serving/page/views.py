@@ -38,10 +38,10 @@ def about(server: Server) -> dict[str, Any]:
 def example_queries(deck: Deck, limit: int) -> list[str]:
     """At most `limit` queries with a history, from all over the control's vocabulary."""
     _, served = deck.pick(None)
-    encoder = served.engine.bundle.encoder
-    known = encoder.known_queries()
+    known = served.engine.known_queries
     places = np.linspace(0, len(known), min(limit, len(known)), endpoint=False).astype(np.int64)
-    return [str(query_id) for query_id in encoder.query_vocabulary.decode(known[places])]
+    vocabulary = served.engine.bundle.encoder.query_vocabulary
+    return [str(query_id) for query_id in vocabulary.decode(known[places])]
 
 
 def history(deck: Deck, query_id: str, limit: int) -> dict[str, Any]:

@@ -1,0 +1,83 @@
+"""HTTP on one connection, with a short way for the busiest route.
+
+uvicorn answers a request through a task, three messages and two writes to the socket, each of which
+wakes the client. A plain POST /recommend that has arrived as a whole needs none of that: it is
+answered where it is received, in one write. Everything else about HTTP is uvicorn's.
+"""
+
+import re
+from typing import Any, cast
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from dualtower.serving.front import Front
+
+_START = b"POST /recommend HTTP/1.1\r\n"
+_HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([\t\x20-\x7e\x80-\xff]*)\r\n")
+_LONGEST_HEAD, _MOST_DIGITS = 8_192, 9
+_FRAMING = {b"transfer-encoding", b"connection", b"proxy-connection", b"expect", b"upgrade"}
+"""Headers that may change where a request ends or how it is answered."""
+
+
+def plain_request(data: bytes) -> tuple[list[tuple[bytes, bytes]], bytes] | None:
+    """Headers, names in lower case, and body of the one POST /recommend that `data` is.
+
+    None where it is anything else or needs thought: uvicorn's parser then decides.
+    """
+    if not data.startswith(_START):
+        return None
+    end = data.find(b"\r\n\r\n", 0, _LONGEST_HEAD) + 2
+    headers, length, place = [], -1, len(_START)
+    while place < end:
+        line = _HEADER.match(data, place, end)
+        if line is None:
+            return None
+        name, value = line[1].lower(), line[2].strip(b" \t")
+        if name in _FRAMING and not (name == b"connection" and value == b"keep-alive"):
+            return None
+        if name == b"content-length":
+            if length >= 0 or not value.isdigit() or len(value) > _MOST_DIGITS:
+                return None
+            length = int(value)
+        headers.append((name, value))
+        place = line.end()
+    body = data[end + 2 :]
+    return (headers, body) if len(body) == length else None
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's, but the reply to a plain request is asked of the application (`Front`)."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._front = cast(Front, self.app)
+        self._within_message = False
+
+    def data_received(self, data: bytes) -> None:
+        """Reply at once where that is possible."""
+        idle = self.cycle is None or self.cycle.response_complete
+        idle = idle and not self._within_message and not self.flow.write_paused
+        request = plain_request(data) if idle and self._front.has_short_way else None
+        if request is None:
+            super().data_received(data)
+            return
+        try:
+            status, headers, body = self._front.recommend(*request)
+        except Exception:  # a mistake of ours, which is answered and logged the long way
+            super().data_received(data)
+            return
+        head = [STATUS_LINE[status]]
+        for name, value in (*self.server_state.default_headers, *headers):
+            head += (name, b": ", value, b"\r\n")
+        self.transport.write(b"".join((*head, b"\r\n", body)))
+        self.on_response_complete()
+
+    def on_message_begin(self) -> None:
+        """From now on the parser holds a part of a request."""
+        self._within_message = True
+        super().on_message_begin()
+
+    def on_message_complete(self) -> None:
+        """The parser holds nothing any more."""
+        self._within_message = False
+        super().on_message_complete()
