@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
+from safetensors.torch import load_file
 
 from dualtower.data.arrays import ArrayWriter, memory_map, query_chunks, save_array
 from dualtower.data.columns import FeatureColumn, Ragged, Ranges
@@ -35,8 +36,16 @@ def write_weights(folder: Path, state: Arrays, vectors: npt.NDArray[np.float32])
 
 
 def read_weights(folder: Path) -> tuple[Arrays, npt.NDArray[np.float32]]:
-    """What `write_weights` wrote."""
-    return load_file(folder / _STATE), load_file(folder / _VECTORS)["vectors"]
+    """What `write_weights` wrote.
+
+    Read by way of torch, which maps a file, and copied from there: the reader for NumPy holds
+    Python's lock meanwhile, so that a server that loads a bundle would answer nobody.
+    """
+    state, vectors = (
+        {name: tensor.numpy().copy() for name, tensor in load_file(folder / file).items()}
+        for file in (_STATE, _VECTORS)
+    )
+    return state, vectors["vectors"]
 
 
 def write_encoder(folder: Path, encoder: RequestEncoder) -> None:

@@ -18,7 +18,7 @@ from dualtower.serving.server import Server, open_deck
 from dualtower.serving.settings import ServeConfig
 from dualtower.serving.store import open_store
 
-_SWITCH_SECONDS = 0.001
+_SWITCH_SECONDS = 0.0001
 """How soon a thread that loads a bundle hands Python's lock to a request."""
 
 
