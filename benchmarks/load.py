@@ -6,12 +6,11 @@ behind cannot hide it.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 
 
 @dataclass
@@ -70,6 +69,11 @@ class _Connection(asyncio.Protocol):
             good = head.startswith(b"http/1.1 200")
             self._answer.set_result((good, length >= self._smallest))
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be used; a server closes what nobody has used for some seconds."""
+        return self._transport is not None and not self._transport.is_closing()
+
     def connection_lost(self, error: Exception | None) -> None:
         """A request under way has failed."""
         if self._answer is not None and not self._answer.done():
@@ -81,13 +85,30 @@ class _Connection(asyncio.Protocol):
             self._transport.close()
 
 
-def recommend_request(port: int, query_id: int, n: int) -> bytes:
+def request(port: int, path: str, body: bytes | None = None, token: str | None = None) -> bytes:
+    """A request to this machine: POST with a JSON body, or GET without one."""
+    head = [
+        f"{'GET' if body is None else 'POST'} {path} HTTP/1.1",
+        f"host: 127.0.0.1:{port}",
+    ]
+    if token is not None:
+        head.append(f"authorization: Bearer {token}")
+    if body is not None:
+        head += ["content-type: application/json", f"content-length: {len(body)}"]
+    return "\r\n".join((*head, "", "")).encode() + (body or b"")
+
+
+def recommend_request(port: int, query_id: int, n: int, token: str | None = None) -> bytes:
     """POST /recommend for one query."""
-    body = f'{{"query_id":{query_id},"n":{n}}}'.encode()
-    return (
-        f"POST /recommend HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-type: application/json\r\n"
-        f"content-length: {len(body)}\r\n\r\n"
-    ).encode() + body
+    return request(port, "/recommend", b'{"query_id":%d,"n":%d}' % (query_id, n), token)
+
+
+async def ask(port: int, content: bytes) -> bool:
+    """Send one request over a connection of its own; whether it was answered with 200."""
+    connection = await _open(port, 0)
+    good, _ = await connection.ask(content)
+    connection.close()
+    return good
 
 
 async def closed_loop(
@@ -113,7 +134,7 @@ async def closed_loop(
 async def open_loop(
     port: int,
     requests: Iterator[bytes],
-    due: npt.NDArray[np.float64],
+    due: Iterable[float],
     smallest: int,
     connections: int = 32,
 ) -> Load:
@@ -133,6 +154,8 @@ async def open_loop(
     start = time.perf_counter()
 
     async def one(at: float) -> None:
+        while free and not free[-1].is_open:
+            free.pop()
         if not free:
             free.append(await _open(port, smallest))
             everything.append(free[-1])
@@ -142,7 +165,7 @@ async def open_loop(
             free.append(connection)
         _count(load, start + at, good, full)
 
-    for at in due.tolist():
+    for at in due:
         wait = start + at - time.perf_counter()
         if wait > 0:
             await asyncio.sleep(wait)
@@ -156,12 +179,21 @@ async def open_loop(
     return load
 
 
-def arrivals(rate: float, seconds: float, seed: int) -> npt.NDArray[np.float64]:
+def arrivals(rate: float, seconds: float, seed: int) -> list[float]:
     """Times of a Poisson process, in seconds from 0."""
     random = np.random.default_rng(seed)
-    gaps = random.exponential(1 / rate, size=max(1, int(rate * seconds)))
-    times: npt.NDArray[np.float64] = np.cumsum(gaps)
+    gaps = random.exponential(1 / rate, size=max(1, round(rate * seconds)))
+    times: list[float] = np.cumsum(gaps).tolist()
     return times
+
+
+def arrivals_until(done: asyncio.Event, rate: float, seed: int) -> Iterator[float]:
+    """The same without an end, until `done` is set."""
+    random = np.random.default_rng(seed)
+    at = 0.0
+    while not done.is_set():
+        at += float(random.exponential(1 / rate))
+        yield at
 
 
 def random_requests(

@@ -6,13 +6,15 @@
 Both servers run as processes of their own on the same bundle, and take turns: a closed loop over 16
 connections for the most requests a second and the CPU time of each, and an open loop of random
 queries, arriving by a Poisson process, for latency. A turn in which other processes use more than
-5% of the machine is void and is said to be. The bundle's model is untrained, with item embeddings
-around centres; `--bundle FOLDER` takes a trained one, whose query ids are 0, 1, 2 ….
+5% of the machine is void and is said to be. The bundle is trained for one epoch on a log of that
+size made here, which takes minutes: `--bundle FOLDER` keeps it there for the next time, or serves
+what is there already; query ids have to be 0, 1, 2 ….
 
 Writes results/load.json.
 """
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
@@ -26,11 +28,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
-import torch
 import uvloop
 
+from benchmarks.books_bundle import described, made_here, ready_bundle
 from benchmarks.load import (
     Load,
     arrivals,
@@ -39,13 +40,12 @@ from benchmarks.load import (
     random_requests,
     recommend_request,
 )
-from benchmarks.synthetic import EVENTS, ITEMS, QUERIES, amazon_books_shape
+from dualtower.cli.serve import TOKEN
 from dualtower.evaluation.results import Measurements, processor, versions, write_results
 from dualtower.evaluation.tables import results_table
-from dualtower.models.dat import DAT
 from dualtower.retrieval.bundle import Bundle
 
-N, CONNECTIONS, CENTRES, SPREAD = 100, 16, 2_000, 0.7
+N, CONNECTIONS = 100, 16
 MOST_FOREIGN = 0.05
 """Share of the machine that other processes may use in a turn that counts."""
 SMALLEST_ANSWER = 1_000
@@ -70,29 +70,16 @@ class Turn:
     """Share of the machine that other processes used."""
 
 
-def make_bundle(folder: Path, items: int, queries: int, events: int) -> None:
-    """Write a bundle of the size with an untrained model whose items lie around centres."""
-    dataset = amazon_books_shape(queries, items, events)
-    torch.manual_seed(0)
-    model = DAT()
-    network = model.build(dataset.space(), dataset.item_features, torch.device("cpu"))
-    assert network.item_table is not None
-    rows, dim = network.item_table.weight.shape
-    random = np.random.default_rng(0)
-    centres = random.normal(size=(CENTRES, dim)).astype(np.float32)
-    drawn = centres[random.integers(0, CENTRES, rows)]
-    drawn += SPREAD * random.normal(size=(rows, dim)).astype(np.float32)
-    network.item_table.weight.copy_(torch.from_numpy(drawn / np.sqrt(dim).astype(np.float32)))
-    network.eval()
-    network.settle()
-    Bundle.build(model, dataset).save(folder)
-
-
 @contextmanager
-def running(server: str, arguments: list[str], port: int) -> Iterator[psutil.Process]:
+def running(
+    server: str, arguments: list[str], port: int, token: str | None = None
+) -> Iterator[psutil.Process]:
     """A server in a process of its own, until the block ends; it is ready when the block begins."""
     command = [sys.executable, "-c", SERVERS[server], *arguments]
-    process = subprocess.Popen(command)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    if token is not None:
+        environment[TOKEN] = token
+    process = subprocess.Popen(command, env=environment)
     try:
         until = time.monotonic() + _PATIENCE_SECONDS
         while True:
@@ -210,7 +197,7 @@ def _busy() -> float:
 def main() -> None:
     """Measure, print, and write the results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving")
-    parser.add_argument("--bundle", type=Path, help="serve this bundle instead of making one")
+    parser.add_argument("--bundle", type=Path, help="made there if it does not exist")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each server (default: 5)")
     parser.add_argument("--seconds", type=float, default=20.0, help="of each turn (default: 20)")
     parser.add_argument("--rate", type=float, default=1_000.0, help="of the open loop, a second")
@@ -218,33 +205,30 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results"), help="folder of the results")
     parser.add_argument("--short", action="store_true", help="small; write nothing")
     arguments = parser.parse_args()
-    sizes = (2_000, 1_000, 20_000) if arguments.short else (ITEMS, QUERIES, EVENTS)
     rounds, seconds, rate = arguments.rounds, arguments.seconds, arguments.rate
     if arguments.short:
         rounds, seconds, rate = 1, 1.0, 50.0
     with tempfile.TemporaryDirectory() as folder:
-        bundle = arguments.bundle or Path(folder) / "bundle"
-        if arguments.bundle is None:
-            make_bundle(bundle, *sizes)
-        counts = Bundle.load(bundle).manifest
+        bundle = ready_bundle(arguments.bundle or Path(folder) / "bundle", arguments.short)
+        facts = Bundle.load(bundle).manifest
         ports = dict(zip(SERVERS, arguments.ports, strict=True))
-        rows = measure(bundle, counts.counts.queries, rounds, seconds, rate, ports)
+        rows = measure(bundle, facts.counts.queries, rounds, seconds, rate, ports)
     results = Measurements(
-        command="python -m benchmarks.serving",
+        command=(
+            f"python -m benchmarks.serving --bundle FOLDER --rounds {rounds} --seconds {seconds:g}"
+        ),
         protocol=(
-            f"{counts.counts.corpus:,} items × {counts.dim}, {counts.counts.queries:,} queries "
-            f"asked at random, n = {N}, index {counts.index.kind} with recall "
-            f"{counts.index.recall_mean:.3f} (first percentile "
-            f"{counts.index.recall_first_percentile:.2f}); one worker, loopback; by turns, median "
-            f"of {rounds} of {seconds:g} s each: closed loop over {CONNECTIONS} connections, open "
-            f"loop of {rate:g} a second; void where others use over {MOST_FOREIGN:.0%} of the CPU"
+            f"{described(facts)}; queries asked at random, n = {N}; one worker, loopback; by "
+            f"turns, median of {rounds} of {seconds:g} s each: closed loop over {CONNECTIONS} "
+            f"connections, open loop of {rate:g} a second; void where others use over "
+            f"{MOST_FOREIGN:.0%} of the CPU"
         ),
         versions=versions(),
         processor=processor(),
         runs=tuple(rows),
     )
     print(results_table(results))
-    if not arguments.short and arguments.bundle is None:
+    if not arguments.short and made_here(facts):
         write_results(arguments.out / "load.json", results)
 
 
