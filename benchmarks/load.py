@@ -12,6 +12,9 @@ from typing import cast
 
 import numpy as np
 
+_IDLE = 3.0
+"""Seconds; servers close a connection that was not used for five."""
+
 
 @dataclass
 class Load:
@@ -44,6 +47,7 @@ class _Connection(asyncio.Protocol):
         self._received = bytearray()
         self._answer: asyncio.Future[tuple[bool, bool]] | None = None
         self._transport: asyncio.Transport | None = None
+        self._used = time.perf_counter()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
@@ -66,13 +70,15 @@ class _Connection(asyncio.Protocol):
         head = bytes(self._received[:end]).lower()
         length = int(head.partition(b"content-length:")[2].split(b"\r\n", 1)[0])
         if len(self._received) >= end + 4 + length:
+            self._used = time.perf_counter()
             good = head.startswith(b"http/1.1 200")
             self._answer.set_result((good, length >= self._smallest))
 
     @property
-    def is_open(self) -> bool:
-        """Whether it can be used; a server closes what nobody has used for some seconds."""
-        return self._transport is not None and not self._transport.is_closing()
+    def is_usable(self) -> bool:
+        """Whether it is open, and not about to be closed by a server for want of use."""
+        idle = time.perf_counter() - self._used
+        return self._transport is not None and not self._transport.is_closing() and idle < _IDLE
 
     def connection_lost(self, error: Exception | None) -> None:
         """A request under way has failed."""
@@ -154,8 +160,8 @@ async def open_loop(
     start = time.perf_counter()
 
     async def one(at: float) -> None:
-        while free and not free[-1].is_open:
-            free.pop()
+        while free and not free[-1].is_usable:
+            free.pop().close()
         if not free:
             free.append(await _open(port, smallest))
             everything.append(free[-1])
