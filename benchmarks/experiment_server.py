@@ -290,11 +290,11 @@ def main() -> None:
     print(f"{week.requests:,} requests, {week.events:,} events; true lift {options.clicks:+.1%}")
     print("\n".join([*verdicts(week.served), *sentences(week.guardrails)]))
     print(f"largest difference from the simulation's own report: {difference(week):.1e}")
-    of = " ".join(str(bundle) for bundle in options.bundles)
+    of = "".join(f" {bundle}" for bundle in options.bundles)
     write_results(
         options.results,
         Measurements(
-            command=f"python -m benchmarks.experiment_server {of} --queries {options.queries}",
+            command=f"python -m benchmarks.experiment_server{of} --queries {options.queries}",
             protocol="a simulated week through a server process over HTTP in batches of "
             f"{BATCH}, {SHOWN} items a query from {SHOWN * ServeConfig().candidates} candidates "
             "behind a ranker in Python; the latencies are those that the server logged of each "

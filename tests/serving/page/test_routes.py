@@ -185,6 +185,10 @@ def test_the_chart(tmp_path: Path) -> None:
     assert chart["svg"].lstrip().startswith(("<?xml", "<svg"))
     assert any("turned against plane" in line for line in answer["verdicts"])
     assert any("queries" in note for note in answer["notes"])
+    titles, *rows = answer["guardrails"]
+    assert titles[:3] == ["arm", "queries", "requests"]
+    assert [row[0] for row in rows] == ["plane", "turned"]
+    assert sum(int(row[2]) for row in rows) == 24
 
 
 def test_no_chart_without_events(tmp_path: Path) -> None:

@@ -73,5 +73,8 @@ class Chart(BaseModel):
     """The experiment day by day."""
 
     charts: list[ArmChart] = Field(description="One for each arm but the control.")
+    guardrails: list[list[str]] = Field(
+        description="Titles, then a row for each arm, with 95% intervals; empty without latencies."
+    )
     verdicts: list[str]
     notes: list[str]

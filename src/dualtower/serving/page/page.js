@@ -280,6 +280,25 @@ function focusAt(arm, rank) {
   (buttons[Math.min(rank, buttons.length - 1)] ?? byId("history-title")).focus();
 }
 
+/** The arms' latency, errors, empty and short answers; `rows` begin with the titles. */
+function guardrailTable([titles, ...arms]) {
+  const table = document.createElement("table");
+  const head = table.createTHead().insertRow();
+  for (const title of titles) {
+    const cell = element("th", title);
+    cell.scope = "col";
+    head.append(cell);
+  }
+  const body = table.createTBody();
+  for (const cells of arms) body.insertRow().append(...cells.map((cell) => element("td", cell)));
+  const box = element("div", "", "table");
+  box.tabIndex = 0;
+  box.setAttribute("role", "group");
+  box.setAttribute("aria-label", "Guardrails, with 95% intervals");
+  box.append(table);
+  return box;
+}
+
 async function drawCharts() {
   byId("status").textContent = "Reading the log …";
   const found = await ask("experiment/chart");
@@ -295,6 +314,7 @@ async function drawCharts() {
     box.append(image);
     return box;
   });
+  if (found.guardrails.length) charts.push(guardrailTable(found.guardrails));
   byId("charts").replaceChildren(...charts);
   const lines = [...found.verdicts, ...found.notes].map((line) => element("li", line));
   byId("verdicts").replaceChildren(...lines);

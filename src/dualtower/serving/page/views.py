@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dualtower.experiments.assignment import Experiment
+from dualtower.experiments.guardrails import table
 from dualtower.experiments.observations import read_observations
 from dualtower.experiments.plots import lift_chart
 from dualtower.experiments.report import make_report, verdicts
@@ -114,6 +115,7 @@ def chart(store: EventStore, experiment: Experiment) -> dict[str, Any]:
         "charts": [
             {"arm": arm, "svg": lift_chart(report, arm)} for arm in report.arms if arm in compared
         ],
+        "guardrails": [] if report.guardrails is None else table(report.guardrails),
         "verdicts": verdicts(report),
         "notes": [
             *report.notes,
