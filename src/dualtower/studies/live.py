@@ -27,7 +27,7 @@ from dualtower.studies.live_order import (
 from dualtower.studies.orders import Order, read_values
 from dualtower.studies.plots import curves_plot
 from dualtower.studies.run import load_or_prepare
-from dualtower.studies.study import Study, make_results, paired_test
+from dualtower.studies.study import Study, make_results, paired_test, say_of_finished
 from dualtower.studies.tuned import Tuned
 from dualtower.studies.worker import Task
 from dualtower.studies.workers import Job, run_jobs
@@ -102,8 +102,7 @@ def live(plan: LivePlan, say: Callable[[str], None]) -> Results:
         for order in orders
         if not _is_done(files[order.label])
     ]
-    if len(jobs) < len(orders):
-        say(f"{len(orders) - len(jobs)} fits are finished already, in {finished}")
+    say_of_finished(list(files.values()), say)
     crashed: dict[str, str] = {}
 
     def done(job: Job, crash: str | None) -> None:

@@ -1,6 +1,7 @@
 """A study: which entries on which data, where it goes, and running it entry by entry."""
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -185,7 +186,7 @@ def measure(study: Study, entries: Sequence[Entry], say: Callable[[str], None]) 
         if key not in jobs and not _has_figures(output):
             task = Task(run=order, output=str(output.resolve()))
             jobs[key] = Job(order.label, key, task)
-    _warn_of_other_code([finished / f"{key}.json" for key in keys.values()], say)
+    say_of_finished([finished / f"{key}.json" for key in keys.values()], say)
     crashed: dict[str, str] = {}
 
     def done(job: Job, crash: str | None) -> None:
@@ -340,11 +341,18 @@ def _in_words(outcome: Outcome) -> str:
     return f"mrr {outcome.run.metrics['mrr']:.4f}, {outcome.run.seconds:.0f} s"
 
 
-def _warn_of_other_code(files: Sequence[Path], say: Callable[[str], None]) -> None:
-    """Runs outlive a change of the code: say so, as only the reader knows whether it matters."""
+def say_of_finished(files: Sequence[Path], say: Callable[[str], None]) -> None:
+    """Say which runs need not be done, and which of them outlived a change of the code.
+
+    Only the reader knows whether that change matters.
+
+    Args:
+        files: of outcomes with a field `code`; those that do not exist are passed over.
+        say: is told, line by line.
+    """
     found = [file for file in dict.fromkeys(files) if file.is_file()]
     now = code_fingerprint()
-    old = [file for file in found if _read(file).code != now]
+    old = [file for file in found if json.loads(file.read_bytes())["code"] != now]
     if found:
         say(f"{len(found)} runs are finished already, in {found[0].parent}")
     if old:
