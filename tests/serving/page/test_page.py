@@ -143,6 +143,9 @@ def test_arms_side_by_side_and_the_chart(page: Any, tmp_path: Path) -> None:
         page.wait_for_function("() => document.querySelector('#charts img').naturalWidth > 500")
         assert image.count() == 1
         assert "turned against plane" in page.locator("#verdicts").text_content()
+        rows = page.get_by_label("Guardrails").locator("tbody tr")
+        assert [row.locator("td").first.text_content() for row in rows.all()] == ["plane", "turned"]
+        assert "2 ms (" in rows.first.text_content()
 
 
 def week(experiment: Any) -> Iterator[Event]:
@@ -152,7 +155,7 @@ def week(experiment: Any) -> Iterator[Event]:
         for day in range(7):
             name, at = f"user {query}", 1_700_000_000 + 86_400 * day
             where = ("test", arm)
-            yield Event(f"e{query}/{day}", name, "i1", at, "exposure", 10.0, *where)
+            yield Event(f"e{query}/{day}", name, "i1", at, "exposure", 10.0, *where, 0.002, 10)
             if (query + day) % 3 == 0:
                 yield Event(f"c{query}/{day}", name, "i1", at + 1, "click", 0.0, *where)
 
