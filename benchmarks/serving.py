@@ -15,6 +15,7 @@ Writes results/load.json.
 
 import argparse
 import os
+import socket
 import statistics
 import subprocess
 import sys
@@ -79,6 +80,9 @@ def running(
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     if token is not None:
         environment[TOKEN] = token
+    with socket.socket() as free:
+        free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        free.bind(("127.0.0.1", port))  # fails where another server would answer instead
     process = subprocess.Popen(command, env=environment)
     try:
         until = time.monotonic() + _PATIENCE_SECONDS

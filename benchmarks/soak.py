@@ -151,7 +151,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--rate", type=float, default=100.0, help="requests a second")
     parser.add_argument("--port", type=int, default=8_104)
-    parser.add_argument("--out", type=Path, default=Path("results"), help="folder of the results")
+    parser.add_argument("--results", type=Path, default=Path("results/soak.json"))
     parser.add_argument("--short", action="store_true", help="small; write nothing")
     arguments = parser.parse_args()
     minutes = 0.05 if arguments.short else arguments.minutes
@@ -160,7 +160,10 @@ def main() -> None:
         facts = Bundle.load(bundle).manifest
         row = measure(bundle, minutes, arguments.rate, arguments.port)
     results = Measurements(
-        command="python -m benchmarks.soak --bundle FOLDER",
+        command=(
+            "python -m benchmarks.soak --bundle FOLDER "
+            f"--minutes {minutes:g} --rate {arguments.rate:g}"
+        ),
         protocol=(
             f"{described(facts)}; {arguments.rate:g} mixed requests a second (recommendations "
             "plain and filtered, batches, similar items, events into SQLite, metrics, the page's "
@@ -173,7 +176,7 @@ def main() -> None:
     )
     print(results_table(results))
     if not arguments.short and made_here(facts):
-        write_results(arguments.out / "soak.json", results)
+        write_results(arguments.results, results)
     if row["errors"]:
         raise SystemExit("a request was not answered with 200")
 

@@ -124,35 +124,40 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.swaps")
     parser.add_argument("--bundle", type=Path, help="made there if it does not exist")
     parser.add_argument("--swaps", type=int, default=100)
-    parser.add_argument("--rate", type=float, default=500.0, help="requests a second")
+    parser.add_argument(
+        "--rate", type=float, nargs="+", default=[500.0, 1_000.0], help="requests a second"
+    )
     parser.add_argument("--seconds", type=float, default=20.0, help="without swaps, twice")
     parser.add_argument("--port", type=int, default=8_103)
-    parser.add_argument("--out", type=Path, default=Path("results"), help="folder of the results")
+    parser.add_argument("--results", type=Path, default=Path("results/swaps.json"))
     parser.add_argument("--short", action="store_true", help="small; write nothing")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         bundle = ready_bundle(arguments.bundle or Path(folder) / "bundle", arguments.short)
-        swaps, rate, seconds = arguments.swaps, arguments.rate, arguments.seconds
+        swaps, rates, seconds = arguments.swaps, arguments.rate, arguments.seconds
         if arguments.short:
-            swaps, rate, seconds = DAMAGED_EVERY, 50.0, 1.0
+            swaps, rates, seconds = DAMAGED_EVERY, [50.0], 1.0
         bundle_facts = Bundle.load(bundle).manifest
-        row = measure(bundle, swaps, rate, seconds, arguments.port)
+        rows = [measure(bundle, swaps, rate, seconds, arguments.port) for rate in rates]
     results = Measurements(
-        command="python -m benchmarks.swaps --bundle FOLDER",
+        command=(
+            f"python -m benchmarks.swaps --bundle FOLDER --swaps {swaps} --seconds {seconds:g} "
+            f"--rate {' '.join(f'{rate:g}' for rate in rates)} --results {arguments.results}"
+        ),
         protocol=(
-            f"{described(bundle_facts)}; an open loop of {rate:g} random queries a second, "
-            f"n = {N}, for {seconds:g} s before and after, and without a pause while POST /bundle "
+            f"{described(bundle_facts)}; an open loop of random queries, n = {N}, "
+            f"for {seconds:g} s before and after, and without a pause while POST /bundle "
             f"names another bundle {swaps} times, one in {DAMAGED_EVERY} damaged; loopback, one "
             "worker"
         ),
         versions=versions(),
         processor=processor(),
-        runs=(row,),
+        runs=tuple(rows),
     )
     print(results_table(results))
     if not arguments.short and made_here(bundle_facts):
-        write_results(arguments.out / "swaps.json", results)
-    if row["failed_requests"] or row["wrongly_answered_swaps"]:
+        write_results(arguments.results, results)
+    if any(row["failed_requests"] or row["wrongly_answered_swaps"] for row in rows):
         raise SystemExit("a request failed, or a swap ended otherwise than it should")
 
 

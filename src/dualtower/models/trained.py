@@ -133,7 +133,9 @@ class TrainedModel(VectorModel):
         """The fitted model; the items' features stay in their cached embeddings."""
         model = cls(validate(ModelConfig, config, "model"))
         network = model.build(space, {}, torch.device("cpu"))
-        network.load_state_dict({name: torch.from_numpy(np.array(a)) for name, a in state.items()})
+        # Torch warns of an array that it may not write to, though it only copies from it here.
+        arrays = {name: np.require(array, requirements="W") for name, array in state.items()}
+        network.load_state_dict({name: torch.from_numpy(a) for name, a in arrays.items()})
         network.eval()
         return model
 

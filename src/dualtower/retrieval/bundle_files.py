@@ -36,16 +36,16 @@ def write_weights(folder: Path, state: Arrays, vectors: npt.NDArray[np.float32])
 
 
 def read_weights(folder: Path) -> tuple[Arrays, npt.NDArray[np.float32]]:
-    """What `write_weights` wrote.
+    """What `write_weights` wrote; the state is memory-mapped.
 
-    Read by way of torch, which maps a file, and copied from there: the reader for NumPy holds
+    Read by way of torch, which maps a file: the reader for NumPy copies all of it and holds
     Python's lock meanwhile, so that a server that loads a bundle would answer nobody.
     """
     state, vectors = (
-        {name: tensor.numpy().copy() for name, tensor in load_file(folder / file).items()}
+        {name: tensor.numpy() for name, tensor in load_file(folder / file).items()}
         for file in (_STATE, _VECTORS)
     )
-    return state, vectors["vectors"]
+    return state, vectors["vectors"].copy()
 
 
 def write_encoder(folder: Path, encoder: RequestEncoder) -> None:
