@@ -6,6 +6,7 @@ behind cannot hide it.
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import cast
@@ -14,6 +15,9 @@ import numpy as np
 
 _IDLE = 3.0
 """Seconds; servers close a connection that was not used for five."""
+_MOST_CONNECTIONS = 512
+"""Of an open loop at a time; beyond that requests wait, and their latency grows."""
+_GOOD, _BROKE, _NONE = "200", "connection broke", "no connection"
 
 
 @dataclass
@@ -24,10 +28,15 @@ class Load:
     """From the first request to the last answer."""
     latencies: list[float] = field(default_factory=list)
     """Of each answer, in seconds."""
-    failures: int = 0
-    """Answers with another status than 200, and connections that broke."""
+    wrong: Counter[str] = field(default_factory=Counter)
+    """How often a request failed, by what came instead of an answer with status 200."""
     short: int = 0
     """Answers smaller than an answer of a hundred items can be."""
+
+    @property
+    def failures(self) -> int:
+        """Requests without an answer of status 200."""
+        return self.wrong.total()
 
     @property
     def rate(self) -> float:
@@ -45,7 +54,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self, smallest: int) -> None:
         self._smallest = smallest
         self._received = bytearray()
-        self._answer: asyncio.Future[tuple[bool, bool]] | None = None
+        self._answer: asyncio.Future[tuple[str, bool]] | None = None
         self._transport: asyncio.Transport | None = None
         self._used = time.perf_counter()
 
@@ -53,8 +62,8 @@ class _Connection(asyncio.Protocol):
         """Keep the transport."""
         self._transport = cast(asyncio.Transport, transport)
 
-    def ask(self, request: bytes) -> "asyncio.Future[tuple[bool, bool]]":
-        """Send a request; gives whether it was answered with 200, and whether in full."""
+    def ask(self, request: bytes) -> "asyncio.Future[tuple[str, bool]]":
+        """Send a request; gives the status that answered it, and whether in full."""
         assert self._transport is not None
         self._answer = asyncio.get_running_loop().create_future()
         self._received.clear()
@@ -71,8 +80,7 @@ class _Connection(asyncio.Protocol):
         length = int(head.partition(b"content-length:")[2].split(b"\r\n", 1)[0])
         if len(self._received) >= end + 4 + length:
             self._used = time.perf_counter()
-            good = head.startswith(b"http/1.1 200")
-            self._answer.set_result((good, length >= self._smallest))
+            self._answer.set_result((head[9:12].decode(), length >= self._smallest))
 
     @property
     def is_usable(self) -> bool:
@@ -83,7 +91,7 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """A request under way has failed."""
         if self._answer is not None and not self._answer.done():
-            self._answer.set_result((False, True))
+            self._answer.set_result((_BROKE, True))
 
     def close(self) -> None:
         """End the connection."""
@@ -112,9 +120,9 @@ def recommend_request(port: int, query_id: int, n: int, token: str | None = None
 async def ask(port: int, content: bytes) -> bool:
     """Send one request over a connection of its own; whether it was answered with 200."""
     connection = await _open(port, 0)
-    good, _ = await connection.ask(content)
+    status, _ = await connection.ask(content)
     connection.close()
-    return good
+    return status == _GOOD
 
 
 async def closed_loop(
@@ -127,8 +135,8 @@ async def closed_loop(
 
     async def work(connection: _Connection) -> None:
         while (begun := time.perf_counter()) - start < seconds:
-            good, full = await connection.ask(next(requests))
-            _count(load, begun, good, full)
+            status, full = await connection.ask(next(requests))
+            _count(load, begun, status, full)
 
     await asyncio.gather(*map(work, opened))
     load.seconds = time.perf_counter() - start
@@ -157,19 +165,28 @@ async def open_loop(
     free = [await _open(port, smallest) for _ in range(connections)]
     everything = list(free)
     tasks: set[asyncio.Task[None]] = set()
+    room = asyncio.Semaphore(_MOST_CONNECTIONS)
     start = time.perf_counter()
 
     async def one(at: float) -> None:
+        async with room:
+            await send(at)
+
+    async def send(at: float) -> None:
         while free and not free[-1].is_usable:
             free.pop().close()
         if not free:
-            free.append(await _open(port, smallest))
+            try:
+                free.append(await _open(port, smallest))
+            except OSError:
+                _count(load, start + at, _NONE, full=True)
+                return
             everything.append(free[-1])
         connection = free.pop()
-        good, full = await connection.ask(next(requests))
-        if good:
+        status, full = await connection.ask(next(requests))
+        if status != _BROKE:
             free.append(connection)
-        _count(load, start + at, good, full)
+        _count(load, start + at, status, full)
 
     for at in due:
         wait = start + at - time.perf_counter()
@@ -212,13 +229,20 @@ def random_requests(
             yield make(query)
 
 
+def print_wrong(load: Load) -> None:
+    """Say what came instead of an answer, and how often."""
+    for what, count in load.wrong.items():
+        print(f"failed: {count} × {what}", flush=True)
+
+
 async def _open(port: int, smallest: int) -> _Connection:
     loop = asyncio.get_running_loop()
     _, connection = await loop.create_connection(lambda: _Connection(smallest), "127.0.0.1", port)
     return connection
 
 
-def _count(load: Load, begun: float, good: bool, full: bool) -> None:
+def _count(load: Load, begun: float, status: str, full: bool) -> None:
     load.latencies.append(time.perf_counter() - begun)
-    load.failures += not good
-    load.short += good and not full
+    if status != _GOOD:
+        load.wrong[status] += 1
+    load.short += status == _GOOD and not full

@@ -25,7 +25,7 @@ import psutil
 import uvloop
 
 from benchmarks.books_bundle import described, made_here, ready_bundle
-from benchmarks.load import Load, arrivals, open_loop, request
+from benchmarks.load import Load, arrivals, open_loop, print_wrong, request
 from benchmarks.serving import running
 from dualtower.evaluation.results import Measurements, processor, versions, write_results
 from dualtower.evaluation.tables import results_table
@@ -112,6 +112,7 @@ def measure(bundle: Path, minutes: float, rate: float, port: int) -> Row:
         with running("dualtower", arguments, port) as process:
             due = arrivals(rate, minutes * 60, seed=0)
             load, samples = uvloop.run(_watched(process, port, requests, due, minutes))
+    print_wrong(load)
     warm = samples[int(len(samples) * WARM_UP) :]
     growth = float(np.polyfit(warm[:, 0], warm[:, 1], 1)[0])
     return {

@@ -30,6 +30,7 @@ from benchmarks.load import (
     arrivals_until,
     ask,
     open_loop,
+    print_wrong,
     random_requests,
     recommend_request,
     request,
@@ -74,6 +75,7 @@ def measure(bundle: Path, swaps: int, rate: float, seconds: float, port: int) ->
             started = time.perf_counter()
             during, wrong = uvloop.run(_under_swaps(port, requests, swaps, rate))
             took = time.perf_counter() - started
+            print_wrong(during)
             after = steady(2)
             memory = process.memory_info().rss / 2**20
     calm = Load(latencies=before.latencies + after.latencies)

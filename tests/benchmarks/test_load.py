@@ -40,7 +40,7 @@ def test_both_loops_count_answers_failures_and_short_ones() -> None:
         port = server.sockets[0].getsockname()[1]
         requests = random_requests(lambda query: recommend_request(port, query, 7), 5, seed=0)
         load = await open_loop(port, requests, [0.0] * 6, smallest=4, connections=2)
-        assert (len(load.latencies), load.failures, load.short) == (6, 1, 0)
+        assert (len(load.latencies), load.wrong, load.short) == (6, {"500": 1}, 0)
         load = await closed_loop(port, requests, 2, 0.01, smallest=5)
         assert load.failures == 0
         assert load.short == len(load.latencies) > 0
@@ -64,6 +64,19 @@ def test_a_connection_that_the_server_closed_is_not_used_again() -> None:
         load = await open_loop(port, requests, [0.0, 0.2, 0.4], smallest=0, connections=1)
         assert (len(load.latencies), load.failures) == (3, 0)
         server.close()
+
+    asyncio.run(work())
+
+
+def test_a_server_that_is_gone_is_a_failure() -> None:
+    async def work() -> None:
+        server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        server.close()
+        await server.wait_closed()
+        load = await open_loop(port, iter([b"x"]), [0.0], smallest=0, connections=0)
+        assert load.wrong == {"no connection": 1}
+        assert (len(load.latencies), load.failures) == (1, 1)
 
     asyncio.run(work())
 
