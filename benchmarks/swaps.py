@@ -16,12 +16,9 @@ import asyncio
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-
-import uvloop
 
 from benchmarks.books_bundle import described, made_here, ready_bundle
 from benchmarks.load import (
@@ -35,7 +32,7 @@ from benchmarks.load import (
     recommend_request,
     request,
 )
-from benchmarks.serving import SMALLEST_ANSWER, N, running
+from benchmarks.serving import SMALLEST_ANSWER, N, Turn, running, turn
 from dualtower.evaluation.results import Measurements, processor, versions, write_results
 from dualtower.evaluation.tables import results_table
 from dualtower.retrieval.bundle import Bundle
@@ -67,24 +64,24 @@ def measure(bundle: Path, swaps: int, rate: float, seconds: float, port: int) ->
             make = partial(recommend_request, port, n=N, token=_TOKEN)
             requests = random_requests(make, queries, seed=0)
 
-            def steady(seed: int) -> Load:
+            def steady(seed: int) -> Turn:
                 due = arrivals(rate, seconds, seed)
-                return uvloop.run(open_loop(port, requests, due, SMALLEST_ANSWER))
+                return turn(process, partial(open_loop, port, requests, due, SMALLEST_ANSWER))
 
             before = steady(1)
-            started = time.perf_counter()
-            during, wrong = uvloop.run(_under_swaps(port, requests, swaps, rate))
-            took = time.perf_counter() - started
-            print_wrong(during)
+            wrong: list[int] = []
+            swapping = turn(process, partial(_under_swaps, port, requests, swaps, rate, wrong))
             after = steady(2)
             memory = process.memory_info().rss / 2**20
-    calm = Load(latencies=before.latencies + after.latencies)
+    during = swapping.load
+    print_wrong(during)
+    calm = Load(latencies=before.load.latencies + after.load.latencies)
     return {
         "swaps": swaps,
         "requests_meanwhile": len(during.latencies),
         "failed_requests": during.failures + during.short,
-        "wrongly_answered_swaps": wrong,
-        "seconds_per_swap": round(took / swaps, 2),
+        "wrongly_answered_swaps": len(wrong),
+        "seconds_per_swap": round(during.seconds / swaps, 2),
         "requests_per_second": rate,
         "p50_ms_steady": round(calm.percentile_ms(50), 2),
         "p50_ms_swapping": round(during.percentile_ms(50), 2),
@@ -93,24 +90,25 @@ def measure(bundle: Path, swaps: int, rate: float, seconds: float, port: int) ->
         "times_steady": round(during.percentile_ms(99) / calm.percentile_ms(99), 2),
         "max_ms_swapping": round(during.percentile_ms(100), 1),
         "memory_mb_at_end": round(memory),
+        "most_foreign_cpu": round(max(part.foreign for part in (before, swapping, after)), 3),
     }
 
 
 async def _under_swaps(
-    port: int, requests: Iterator[bytes], swaps: int, rate: float
-) -> tuple[Load, int]:
-    """The load during the swaps, and how many of these ended otherwise than they should."""
+    port: int, requests: Iterator[bytes], swaps: int, rate: float, wrong: list[int]
+) -> Load:
+    """The load during the swaps; `wrong` gets the numbers of those that did not end as due."""
     done = asyncio.Event()
     due = arrivals_until(done, rate, seed=3)
     loop = asyncio.create_task(open_loop(port, requests, due, SMALLEST_ANSWER))
-    wrong = 0
     for number in range(swaps):
         damaged = number % DAMAGED_EVERY == DAMAGED_EVERY - 1
         name = "damaged" if damaged else ("other", "one")[number % 2]
         body = b'{"path":"%s"}' % name.encode()
-        wrong += await ask(port, request(port, "/bundle", body, _TOKEN)) == damaged
+        if await ask(port, request(port, "/bundle", body, _TOKEN)) == damaged:
+            wrong.append(number)
     done.set()
-    return await loop, wrong
+    return await loop
 
 
 def _damage(file: Path) -> None:

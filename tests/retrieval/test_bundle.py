@@ -492,9 +492,19 @@ def test_every_index_kind_survives_a_save(tmp_path: Path) -> None:
 
 
 def test_weights_are_kept_exactly(tmp_path: Path) -> None:
-    state = {"a": np.arange(6, dtype=np.int64).reshape(2, 3).T, "b": np.zeros((0, 4), np.float16)}
+    kinds = ("?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
+    state = {
+        "a": np.arange(6, dtype=np.int64).reshape(2, 3).T,
+        "b": np.zeros((0, 4), np.float16),
+        **{kind: np.array([[0, 1, 3]], dtype=kind) for kind in kinds},
+        "one": np.array(7, dtype=np.int32),
+    }
     bundle_files.write_weights(tmp_path, state, PLANE.astype(np.float32))
-    read, vectors = bundle_files.read_weights(tmp_path)
-    assert read["a"].tolist() == [[0, 3], [1, 4], [2, 5]]
-    assert read["b"].shape == (0, 4)
+    with bundle_files.read_weights(tmp_path) as (read, vectors):
+        assert read["a"].tolist() == [[0, 3], [1, 4], [2, 5]]
+    # What was kept is still there after its pages were let go of.
+    assert read.keys() == state.keys()
+    for name, array in state.items():
+        assert read[name].dtype == array.dtype
+        np.testing.assert_array_equal(read[name], array)
     np.testing.assert_array_equal(vectors, PLANE.astype(np.float32))

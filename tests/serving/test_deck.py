@@ -22,9 +22,10 @@ def test_weights_are_read_beside_other_threads(tmp_path: Path) -> None:
     thread.start()
     time.sleep(0)
     before = counted
-    state, _ = read_weights(tmp_path)
+    with read_weights(tmp_path) as (state, _):
+        weight = np.array(state["weight"])
     after = counted
     done.set()
     thread.join()
-    np.testing.assert_array_equal(state["weight"], array)
+    np.testing.assert_array_equal(weight, array)
     assert after - before > 1_000

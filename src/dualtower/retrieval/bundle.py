@@ -179,10 +179,10 @@ class Bundle:
                     "have; load it with the version that built it, "
                     f"{manifest.versions.get('dualtower', 'unknown')}"
                 )
-            state, vectors = read_weights(folder)
-            encoder = read_encoder(folder, manifest)
-            check_parts(manifest, encoder, vectors)
-            model = kind.from_state(manifest.config, encoder.space, state)
+            with read_weights(folder) as (state, vectors):
+                encoder = read_encoder(folder, manifest)
+                check_parts(manifest, encoder, vectors)
+                model = kind.from_state(manifest.config, encoder.space, state)
             index = build_index(
                 vectors,
                 manifest.index.kind,

@@ -1,13 +1,15 @@
 """A bundle's files: arrays, vocabularies and weights, written and read without pickle."""
 
+import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
-from safetensors.torch import load_file
 
 from dualtower.data.arrays import ArrayWriter, memory_map, query_chunks, save_array
 from dualtower.data.columns import FeatureColumn, Ragged, Ranges
@@ -19,6 +21,11 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 _STATE = "model.safetensors"
 _VECTORS = "items.safetensors"
+_TYPES = {"BOOL": "?", "F64": "f8", "F32": "f4", "F16": "f2"}
+_TYPES |= {f"{sign}{8 * size}": f"{sign.lower()}{size}" for sign in "IU" for size in (1, 2, 4, 8)}
+"""NumPy's names of safetensors' types."""
+_PART = 1 << 24
+"""Bytes let go of at a time: well under a millisecond."""
 
 
 def write_weights(folder: Path, state: Arrays, vectors: npt.NDArray[np.float32]) -> None:
@@ -35,17 +42,35 @@ def write_weights(folder: Path, state: Arrays, vectors: npt.NDArray[np.float32])
             raise OSError(f"{path}: {error}") from error
 
 
-def read_weights(folder: Path) -> tuple[Arrays, npt.NDArray[np.float32]]:
-    """What `write_weights` wrote; the state is memory-mapped.
+@contextmanager
+def read_weights(folder: Path) -> Iterator[tuple[Arrays, npt.NDArray[np.float32]]]:
+    """What `write_weights` wrote: the state, memory-mapped for the model to copy, and the vectors.
 
-    Read by way of torch, which maps a file: the reader for NumPy copies all of it and holds
-    Python's lock meanwhile, so that a server that loads a bundle would answer nobody.
+    A server that loads a bundle answers meanwhile, so nothing here holds Python's lock for long:
+    neither the copying, which the readers of safetensors do while they hold it, nor the letting go
+    of the pages at the end, which is done a part at a time. An array that was kept stays valid.
     """
-    state, vectors = (
-        {name: tensor.numpy() for name, tensor in load_file(folder / file).items()}
-        for file in (_STATE, _VECTORS)
-    )
-    return state, vectors["vectors"].copy()
+    state, whole = _mapped(folder / _STATE)
+    vectors, _ = _mapped(folder / _VECTORS)
+    yield state, np.array(vectors["vectors"])
+    for start in range(0, len(whole), _PART):
+        whole.madvise(mmap.MADV_DONTNEED, start, min(_PART, len(whole) - start))
+
+
+def _mapped(path: Path) -> tuple[Arrays, mmap.mmap]:
+    """The arrays of a safetensors file, and the memory map that they are views of."""
+    with open(path, "rb") as file:
+        whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    arrays: Arrays = {}
+    # Opening checks that the arrays follow one another without gap or overlap to the file's end.
+    with safe_open(path, framework="numpy") as header:
+        place = 8 + int.from_bytes(whole[:8], "little")
+        for name in header.offset_keys():
+            part = header.get_slice(name)
+            kind, shape = np.dtype(_TYPES[part.get_dtype()]), part.get_shape()
+            arrays[name] = np.ndarray(shape, kind, whole, place)
+            place += arrays[name].nbytes
+    return arrays, whole
 
 
 def write_encoder(folder: Path, encoder: RequestEncoder) -> None:
