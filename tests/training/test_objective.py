@@ -457,6 +457,17 @@ def test_negatives_are_the_same_again_after_a_reseed():
     assert torch.equal(objective(made.batch)[0], first)
 
 
+def test_own_items_are_left_out_where_no_event_before_them_is_a_candidate():
+    made = case(negatives="shared")
+    objective = made.objective()
+    found = objective._items(made.batch)
+    nowhere = replace(found, shared=found.positive[:1], events=torch.full_like(found.events, -1))
+    row, column = objective._excluded(made.batch, nowhere)
+    same = torch.nonzero(found.positive == found.positive[0])[:, 0]
+    assert row.tolist() == same.tolist()
+    assert column.tolist() == [0] * len(same)
+
+
 def with_weights(made: Case, weights: np.ndarray) -> Case:
     batch = Batch(**{**vars(made.batch), "weights": weights.astype(np.float32)})
     return Case(made.dataset, made.network, made.config, batch)

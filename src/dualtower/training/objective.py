@@ -270,7 +270,9 @@ class Objective:
         row = torch.repeat_interleave(counts)
         place = torch.arange(len(row), device=self._device) - (counts.cumsum(0) - counts)[row]
         of_own = place >= seen[row]
-        chosen = standing[shown][(first[row] + place).masked_fill_(of_own, 0)] if len(row) else row
+        # One more at the end, so that there is something to read where no event is shown.
+        of_events = functional.pad(standing[shown], (0, 1))
+        chosen = of_events[(first[row] + place).masked_fill_(of_own, 0)]
         return row, torch.where(of_own, own[row], chosen)
 
     def _mimic(
