@@ -1,17 +1,20 @@
-"""`dualtower serve` in a process of its own, for benchmarks and their tests."""
+"""A server in a process of its own, for benchmarks and their tests."""
 
 import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 
+from dualtower.cli.serve import TOKEN
 from dualtower.errors import DualtowerError
 
+DUALTOWER = "from dualtower.cli import app; app()"
+"""The program of `dualtower`'s command line."""
 START_SECONDS = 120.0
 
 
@@ -33,23 +36,54 @@ def server_process(bundle: Path, *options: str | Path, token: str | None = None)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = int(listener.getsockname()[1])
-    program = "from dualtower.cli import app; app()"
-    arguments = ["serve", bundle, "--port", str(port), *options]
+    arguments = ["serve", str(bundle), "--port", str(port), *(str(option) for option in options)]
+    with started(DUALTOWER, arguments, port, token=token):
+        yield port
+
+
+@contextmanager
+def started(
+    program: str,
+    arguments: Sequence[str],
+    port: int,
+    *,
+    token: str | None = None,
+    seconds: float = START_SECONDS,
+) -> "Iterator[subprocess.Popen[bytes]]":
+    """Run a server until the end of the block.
+
+    Args:
+        program: Python that runs it.
+        arguments: its command line.
+        port: where it answers `GET /ready`.
+        token: what requests must bring; none without.
+        seconds: how long to wait until it is ready.
+
+    Yields:
+        The process, once the server is ready.
+
+    Raises:
+        OSError: another server listens there.
+        DualtowerError: the server ends, or is not ready in `seconds`.
+    """
+    with socket.socket() as free:
+        free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        free.bind(("127.0.0.1", port))  # fails where another server would answer instead
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    environment.pop("DUALTOWER_TOKEN", None)
+    environment.pop(TOKEN, None)
     if token is not None:
-        environment["DUALTOWER_TOKEN"] = token
-    command = [sys.executable, "-c", program, *(str(argument) for argument in arguments)]
+        environment[TOKEN] = token
+    command = [sys.executable, "-c", program, *arguments]
     with subprocess.Popen(command, env=environment) as process:
         try:
-            _wait(process, port)
-            yield port
+            _wait(process, port, seconds)
+            yield process
         finally:
             process.terminate()
 
 
-def _wait(process: "subprocess.Popen[bytes]", port: int) -> None:
-    end = time.monotonic() + START_SECONDS
+def _wait(process: "subprocess.Popen[bytes]", port: int, seconds: float) -> None:
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
         if process.poll() is not None:
             raise DualtowerError(f"the server ended with status {process.returncode}")
@@ -61,4 +95,4 @@ def _wait(process: "subprocess.Popen[bytes]", port: int) -> None:
         except OSError:
             pass
         time.sleep(0.05)
-    raise DualtowerError(f"the server was not ready after {START_SECONDS:g} s")
+    raise DualtowerError(f"the server was not ready after {seconds:g} s")

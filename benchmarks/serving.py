@@ -14,14 +14,9 @@ Writes results/load.json.
 """
 
 import argparse
-import os
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -41,7 +36,7 @@ from benchmarks.load import (
     random_requests,
     recommend_request,
 )
-from dualtower.cli.serve import TOKEN
+from benchmarks.server_process import DUALTOWER, started
 from dualtower.evaluation.results import Measurements, processor, versions, write_results
 from dualtower.evaluation.tables import results_table
 from dualtower.retrieval.bundle import Bundle
@@ -53,7 +48,7 @@ SMALLEST_ANSWER = 1_000
 """Bytes; a hundred items with their scores take more."""
 _PATIENCE_SECONDS = 300
 SERVERS = {
-    "dualtower": "from dualtower.cli import app; app()",
+    "dualtower": DUALTOWER,
     "plain": "from benchmarks.serving_rival import main; main()",
 }
 
@@ -76,28 +71,9 @@ def running(
     server: str, arguments: list[str], port: int, token: str | None = None
 ) -> Iterator[psutil.Process]:
     """A server in a process of its own, until the block ends; it is ready when the block begins."""
-    command = [sys.executable, "-c", SERVERS[server], *arguments]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    if token is not None:
-        environment[TOKEN] = token
-    with socket.socket() as free:
-        free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        free.bind(("127.0.0.1", port))  # fails where another server would answer instead
-    process = subprocess.Popen(command, env=environment)
-    try:
-        until = time.monotonic() + _PATIENCE_SECONDS
-        while True:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=5):
-                    break
-            except OSError:
-                if process.poll() is not None or time.monotonic() > until:
-                    raise RuntimeError(f"the server {server} did not start") from None
-                time.sleep(0.2)
+    program, patience = SERVERS[server], _PATIENCE_SECONDS
+    with started(program, arguments, port, token=token, seconds=patience) as process:
         yield psutil.Process(process.pid)
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
 
 
 def turn(process: psutil.Process, work: "partial[Coroutine[Any, Any, Load]]") -> Turn:

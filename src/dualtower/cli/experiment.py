@@ -47,18 +47,11 @@ def report(
 ) -> None:
     """Say what an experiment shows: sample ratio, lift with intervals, bounds, guardrails."""
     from dualtower.experiments.assignment import load_experiment
-    from dualtower.experiments.observations import read_observations
-    from dualtower.experiments.report import make_report
-    from dualtower.experiments.requests import read_requests
+    from dualtower.experiments.report import report_log
 
-    planned = load_experiment(config)
-    names = [arm.name for arm in planned.arms]
-    log = _events(events)
-    observations = read_observations(
-        log, planned.name, names, before=None if before is None else _events(before)
-    )
-    requests = read_requests(log, planned.name, names)
-    _show(make_report(observations, planned, requests=requests), chart, as_json)
+    planned, log = load_experiment(config), _events(events)
+    found = report_log(log, planned, before=None if before is None else _events(before))
+    _show(found, chart, as_json)
 
 
 @experiment.command(

@@ -18,6 +18,7 @@ from dualtower.config import Settings
 from dualtower.experiments.observations import Floats
 from dualtower.experiments.requests import Requests
 from dualtower.experiments.sequential import always_valid_bound
+from dualtower.experiments.statistics import holm
 
 GuardrailName = Literal["mean_latency", "p99_latency", "errors", "empty", "short"]
 Verdict = Literal[
@@ -300,16 +301,15 @@ def _corrected(
         for place, one in enumerate(found)
         if one.p_value is not None and _enough(arms[0], by_arm[one.arm], one.metric)
     ]
-    result, largest = list(found), 0.0
-    for rank, place in enumerate(sorted(judged, key=lambda place: found[place].p_value or 0.0)):
+    p_values = [found[place].p_value or 0.0 for place in judged]
+    result = list(found)
+    for place, p_value, corrected in zip(judged, p_values, holm(p_values), strict=True):
         one = found[place]
-        assert one.p_value is not None
-        largest = max(largest, min(1.0, (len(judged) - rank) * one.p_value))
         queries = arms[0].queries + by_arm[one.arm].queries
         # By the p-value, so that it holds whatever the difference's scale.
-        crossed = norm.isf(one.p_value / 2) > always_valid_bound(queries, expected_queries, _ALPHA)
-        verdict = _verdict(one.difference > 0, bool(crossed), largest < _ALPHA)
-        result[place] = one.model_copy(update={"p_corrected": largest, "verdict": verdict})
+        crossed = norm.isf(p_value / 2) > always_valid_bound(queries, expected_queries, _ALPHA)
+        verdict = _verdict(one.difference > 0, bool(crossed), corrected < _ALPHA)
+        result[place] = one.model_copy(update={"p_corrected": corrected, "verdict": verdict})
     return result
 
 

@@ -111,12 +111,9 @@ def read_observations(
     require_columns(
         table, {name: name for name in ("query_id", "experiment", "arm", "kind", "timestamp")}
     )
-    of_experiment = (pl.col("experiment").cast(pl.String) == experiment).fill_null(False)
     time, time_rule, note = microseconds(table, "timestamp")
     rules = [*event_rules(table), time_rule, arm_rule(arms)]
-    check_rules(
-        table, [Rule(rule.column, rule.broken & of_experiment, rule.problem) for rule in rules]
-    )
+    of_experiment = checked_rows(table, experiment, rules)
     mine = of_experiment & pl.col("kind").cast(pl.String).is_in(KINDS)
     arm = pl.col("arm").cast(pl.String)
     rows = table.frame.filter(mine).select(*_columns(table), arm=arm, time=time)
@@ -221,6 +218,17 @@ def _columns(table: Table) -> list[pl.Expr]:
         .alias("value"),
     ]
     return [*columns, *([pl.col("event_id")] if "event_id" in table.schema else [])]
+
+
+def checked_rows(table: Table, experiment: str, rules: Sequence[Rule]) -> pl.Expr:
+    """Which rows are the experiment's, after a check that those rows keep the rules.
+
+    Raises:
+        DataError: one of them breaks a rule.
+    """
+    mine = (pl.col("experiment").cast(pl.String) == experiment).fill_null(False)
+    check_rules(table, [Rule(rule.column, rule.broken & mine, rule.problem) for rule in rules])
+    return mine
 
 
 def distinct(table: Table, rows: pl.LazyFrame) -> pl.LazyFrame:

@@ -1,6 +1,7 @@
 """The report of an experiment: is it to be believed, what differs, and by how much, day by day."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -8,8 +9,8 @@ from dualtower.config import Settings
 from dualtower.errors import DataError
 from dualtower.experiments.assignment import Experiment
 from dualtower.experiments.guardrails import Guardrails, guard, sentences, unmeasured
-from dualtower.experiments.observations import Floats, LeftOut, Observations
-from dualtower.experiments.requests import Requests
+from dualtower.experiments.observations import Floats, LeftOut, Observations, read_observations
+from dualtower.experiments.requests import Requests, read_requests
 from dualtower.experiments.sequential import (
     always_valid_bound,
     always_valid_p,
@@ -68,6 +69,24 @@ class Report(Settings):
     """By arm, the first day on which the primary metric crossed the planned bound."""
     guardrails: Guardrails | None = None
     """Latency, errors, empty and short answers, where the log says; whatever the sample ratio."""
+
+
+def report_log(events: Any, experiment: Experiment, *, before: Any = None) -> Report:
+    """Read an experiment's log and analyse it, guardrails and all.
+
+    Args:
+        events: table as `read_observations` and `read_requests` take it.
+        experiment: what was planned.
+        before: table of the time before the start, for CUPED.
+
+    Raises:
+        ConfigError: tea-tasting is not installed.
+        DataError: as `read_observations`, `read_requests` and `make_report`.
+    """
+    names = [arm.name for arm in experiment.arms]
+    observations = read_observations(events, experiment.name, names, before=before)
+    requests = read_requests(events, experiment.name, names)
+    return make_report(observations, experiment, requests=requests)
 
 
 def make_report(

@@ -8,12 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from dualtower.data.rules import Rule, check_rules
+from dualtower.data.rules import Rule
 from dualtower.data.tables import Table, collect, open_table, require_columns
 from dualtower.experiments.observations import (
     NOTHING_KINDS,
     Floats,
     arm_rule,
+    checked_rows,
     distinct,
     event_rules,
 )
@@ -62,9 +63,7 @@ def read_requests(events: Any, experiment: str, arms: Sequence[str]) -> Requests
     table = open_table(events, "events", id_columns=("query_id",))
     require_columns(table, {name: name for name in ("query_id", "experiment", "arm", "kind")})
     kind = pl.col("kind").cast(pl.String)
-    mine = (pl.col("experiment").cast(pl.String) == experiment).fill_null(False)
-    rules = [*event_rules(table), arm_rule(arms), *_rules(table)]
-    check_rules(table, [Rule(rule.column, rule.broken & mine, rule.problem) for rule in rules])
+    mine = checked_rows(table, experiment, [*event_rules(table), arm_rule(arms), *_rules(table)])
     columns = [
         pl.col("query_id").cast(pl.String).alias("query"),
         pl.col("arm").cast(pl.String),

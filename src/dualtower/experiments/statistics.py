@@ -206,24 +206,33 @@ def compare(
 
 
 def correct(estimates: Sequence[Estimate]) -> list[Estimate]:
-    """The estimates with Holm's correction over all of them.
+    """The estimates with Holm's correction over all of them."""
+    corrected = holm([found.p_value for found in estimates])
+    return [
+        found.model_copy(update={"p_corrected": p_value})
+        for found, p_value in zip(estimates, corrected, strict=True)
+    ]
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values with Holm's correction over all of them, in their order.
 
     Nothing is assumed on how they depend on one another.
+
+    Raises:
+        ConfigError: tea-tasting is not installed.
     """
-    if not estimates:
+    if not p_values:
         return []
     results = {
-        number: _tea("experiment").ExperimentResult({"p": {"pvalue": found.p_value}})
-        for number, found in enumerate(estimates)
+        number: _tea("experiment").ExperimentResult({"p": {"pvalue": p_value}})
+        for number, p_value in enumerate(p_values)
     }
     corrected = _tea("multiplicity").adjust_fwer(
         results, alpha=ALPHA, arbitrary_dependence=True, method="bonferroni"
     )
     by_number = {row["comparison"]: row["pvalue_adj"] for row in corrected.to_dicts()}
-    return [
-        found.model_copy(update={"p_corrected": min(1.0, float(by_number[str(number)]))})
-        for number, found in enumerate(estimates)
-    ]
+    return [min(1.0, float(by_number[str(number)])) for number in range(len(p_values))]
 
 
 def sample_ratio(queries: Mapping[str, int], expected: Mapping[str, float]) -> SampleRatio:

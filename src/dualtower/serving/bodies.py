@@ -35,6 +35,11 @@ class RecommendBody(msgspec.Struct, forbid_unknown_fields=True):
     features: dict[str, Value] | None = None
     context: dict[str, Value] | None = None
 
+    @property
+    def asked(self) -> int:
+        """How many items are asked for; 0 or less where that is a mistake."""
+        return self.n if self.quota is None else sum(self.quota.values())
+
 
 class BatchBody(msgspec.Struct, forbid_unknown_fields=True):
     """POST /recommend/batch."""
@@ -88,7 +93,7 @@ def check_query(body: RecommendBody, settings: ServeConfig, where: str = "") -> 
     Raises:
         DataError: says which field, how large it is and how large it may be.
     """
-    asked = body.n if body.quota is None else sum(body.quota.values())
+    asked = body.asked
     if not 1 <= asked <= settings.max_n:
         field = "n" if body.quota is None else "quota"
         raise DataError(

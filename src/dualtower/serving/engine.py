@@ -269,10 +269,8 @@ class Engine:
             return inside
         return positions
 
-    def _named(self, positions: npt.NDArray[np.int64], new: NewItems | None) -> npt.NDArray[Any]:
+    def _named(self, positions: npt.NDArray[np.int64], new: NewItems) -> npt.NDArray[Any]:
         """The ids of items of the corpus and behind it."""
-        if new is None:
-            return self._ids[positions]
         size = len(self._ids)
         ids = [
             self._ids[place] if place < size else new.ids[place - size]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dualtower.errors import DataError
+from dualtower.experiments.observations import NOTHING_KINDS
 
 Id = int | str
 """An id as JSON carries it."""
@@ -13,11 +14,8 @@ HISTORY_KINDS = frozenset({"click", "order"})
 """Kinds that extend the query's history: what it did itself."""
 SENT_KINDS = HISTORY_KINDS | {"exposure"}
 """Kinds that are sent to the server; an exposure, what a query was shown, is for experiments."""
-NOTHING_KINDS = frozenset({"empty", "error"})
-"""What the server logs of an experiment's requests that showed nothing: no item was found, or there
-was an error."""
-KINDS = SENT_KINDS | NOTHING_KINDS
-"""All kinds."""
+KINDS = SENT_KINDS.union(NOTHING_KINDS)
+"""All kinds; the server itself logs those of requests that showed nothing."""
 LONGEST_ID = 1_000
 """Characters of an id."""
 _LARGEST = 2**63 - 1

@@ -12,11 +12,12 @@ import msgspec
 
 from dualtower.errors import ConfigError, DataError, DualtowerError
 from dualtower.experiments.assignment import Experiment
+from dualtower.experiments.observations import NOTHING_KINDS
 from dualtower.files import MANIFEST
 from dualtower.serving.bodies import RecommendBody
 from dualtower.serving.deck import Deck, Served, load_quietly, load_served
 from dualtower.serving.engine import Answer
-from dualtower.serving.event import NOTHING_KINDS, SENT_KINDS, Event, Id
+from dualtower.serving.event import SENT_KINDS, Event, Id
 from dualtower.serving.metrics import Metrics
 from dualtower.serving.ranking import Ranking, RankingTask, first_within
 from dualtower.serving.settings import ServeConfig
@@ -119,8 +120,7 @@ class Server:
         self, body: RecommendBody, arm: str | None, items: Any, scores: Any, start: float
     ) -> dict[str, Any]:
         """The answer, counted and logged."""
-        asked = body.n if body.quota is None else sum(body.quota.values())
-        self.metrics.short_answers += len(items) < asked
+        self.metrics.short_answers += len(items) < body.asked
         self.metrics.answers[arm or ""] += 1
         seconds = time.perf_counter() - start
         self.metrics.observe(seconds)
@@ -223,7 +223,6 @@ class Server:
         experiment, query_id = self.deck.experiment, body.query_id
         if self._writer is None or experiment is None or query_id is None:
             return
-        asked = body.n if body.quota is None else sum(body.quota.values())
         event = Event(
             f"{kind}-{uuid.uuid4().hex}",
             query_id,
@@ -234,7 +233,7 @@ class Server:
             experiment.name,
             arm,
             seconds,
-            asked if asked >= 1 else None,
+            body.asked if body.asked >= 1 else None,
         )
         self._writer.post([event], self._lost)
 
@@ -318,7 +317,7 @@ def _task(served: Served, body: RecommendBody, items: Any, scores: Any) -> Ranki
         items=names,
         scores=given,
         categories=tuple(served.engine.categories_of(names)),
-        n=body.n if body.quota is None else sum(body.quota.values()),
+        n=body.asked,
         history=body.history,
         features=body.features,
         context=body.context,

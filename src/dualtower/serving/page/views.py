@@ -10,10 +10,8 @@ import numpy as np
 
 from dualtower.experiments.assignment import Experiment
 from dualtower.experiments.guardrails import table
-from dualtower.experiments.observations import read_observations
 from dualtower.experiments.plots import lift_chart
-from dualtower.experiments.report import make_report, verdicts
-from dualtower.experiments.requests import read_requests
+from dualtower.experiments.report import report_log, verdicts
 from dualtower.serving.deck import Deck, Served
 from dualtower.serving.event_table import events_of
 from dualtower.serving.server import Server
@@ -103,13 +101,7 @@ def chart(store: EventStore, experiment: Experiment) -> dict[str, Any]:
         DataError: nothing of the experiment is in the log, or a row is not as it should be.
         StoreError: the store cannot be read.
     """
-    names = [arm.name for arm in experiment.arms]
-    events = events_of(store)
-    report = make_report(
-        read_observations(events, experiment.name, names),
-        experiment,
-        requests=read_requests(events, experiment.name, names),
-    )
+    report = report_log(events_of(store), experiment)
     compared = {found.arm for look in report.cumulative for found in look.estimates}
     return {
         "charts": [
