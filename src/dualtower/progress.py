@@ -8,34 +8,42 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 console = Console(stderr=True)
 """Where bars and notes go: standard error, so that standard output stays clean for results."""
 
 
+class _Rate(ProgressColumn):
+    """Steps a second, worked out when the bar is drawn and not at every step."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:,.0f} {self._unit}/s")
+
+
 class Bar:
     """A running progress bar; `advance` moves it, `note` sets the text at its right."""
 
-    def __init__(self, progress: Progress, task: int, unit: str) -> None:
+    def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress = progress
         self._task = task
-        self._unit = unit
 
     def advance(self, steps: float = 1, note: str | None = None) -> None:
         """Move on by `steps`; `note` replaces the text beside the rate when given."""
-        from rich.progress import TaskID
-
-        task = TaskID(self._task)
         fields = {} if note is None else {"note": note}
-        self._progress.update(task, advance=steps, **fields)  # type: ignore[arg-type]
-        speed = self._progress.tasks[task].speed
-        if speed is not None:
-            self._progress.update(task, rate=f"{speed:,.0f} {self._unit}/s")
+        self._progress.update(self._task, advance=steps, **fields)  # type: ignore[arg-type]
 
 
 @contextmanager
@@ -53,7 +61,7 @@ def progress_bar(title: str, total: float, unit: str, *, shown: bool = True) -> 
         BarColumn(bar_width=28),
         TaskProgressColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
+        _Rate(unit),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
@@ -62,5 +70,5 @@ def progress_bar(title: str, total: float, unit: str, *, shown: bool = True) -> 
         disable=not (shown and console.is_terminal),
     )
     with progress:
-        task = progress.add_task(title, total=total, rate="", note="")
-        yield Bar(progress, task, unit)
+        task = progress.add_task(title, total=total, note="")
+        yield Bar(progress, task)

@@ -100,6 +100,7 @@ class _Run:
             fused=True,
         )
         self.total_steps = self.examples.step_count() * config.epochs
+        self.tables = network.tables()
         self.record = TrainingRecord(metric_name=config.validation_metric)
         self.standing = Progress(0, 0, {}, None, 0)
         self.best: dict[str, Tensor] | None = None
@@ -137,7 +138,7 @@ class _Run:
             loss_sum, steps = loss_sum + loss, steps + 1
             positives += len(batch.targets)
             bar.advance(len(batch.targets), note=f"epoch {epoch + 1}, loss {loss:.4f}")
-        for table in self.network.tables():
+        for table in self.tables:
             table.share_unknown()
         seconds = time.perf_counter() - started
         self._look_for_collapse(sample, epoch + 1)
@@ -167,7 +168,7 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
-        for table in self.network.tables():
+        for table in self.tables:
             table.update(self.config.table_learning_rate * share)
         self.objective.observe(batch, query_vectors)
         self.standing.step += 1
