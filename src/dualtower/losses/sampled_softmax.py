@@ -114,7 +114,7 @@ class _SampledSoftmax(torch.autograd.Function):
             own = own - positive_log_inclusion[:, None]
         if share is None:
             share = own.new_full((batch,), 1 / batch)
-        correction = candidates.new_zeros(len(candidates))
+        correction = None
         if candidate_log_inclusion is not None:
             correction = -candidate_log_inclusion.to(candidates.dtype)
         pairs = _by_chunk(excluded, batch, size)
@@ -127,7 +127,10 @@ class _SampledSoftmax(torch.autograd.Function):
         for number, start in enumerate(range(0, batch, size)):
             rows = slice(start, min(start + size, batch))
             scores = buffer[: rows.stop - start]
-            torch.addmm(correction, scaled[rows], candidates.T, out=scores)
+            if correction is None:
+                torch.mm(scaled[rows], candidates.T, out=scores)
+            else:
+                torch.addmm(correction, scaled[rows], candidates.T, out=scores)
             if pairs is not None:
                 row, column = pairs[number]
                 scores.index_put_((row - start, column), scores.new_tensor(_EXCLUDED))
