@@ -222,6 +222,27 @@ def test_an_untrained_unknown_is_the_mean_of_the_trained_rows() -> None:
     torch.testing.assert_close(table.weight[[0, 1, 3]], expected.expand(3, 2), rtol=0, atol=1e-7)
 
 
+def test_a_row_that_was_named_without_a_gradient_is_untrained() -> None:
+    """As a candidate is in the table that only the history reads, where it is in no history."""
+    table = table_of(6, 2)
+    read = table(torch.tensor([0, 2, 5]))
+    (read[:2].sum() + 0 * read[2].sum()).backward()
+    table.update(0.1)
+    before = table.weight.clone()
+    table.share_unknown()
+    assert torch.equal(table.weight[[0, 2]], before[[0, 2]])
+    assert torch.equal(table.weight[[1, 3, 4, 5]], before[[0, 0, 0, 0]])
+
+
+def test_where_no_row_has_had_a_gradient_all_stay() -> None:
+    table = table_of(4, 2)
+    (0 * table(torch.tensor([0, 3])).sum()).backward()
+    table.update(0.1)
+    before = table.weight.clone()
+    table.share_unknown()
+    assert torch.equal(table.weight, before)
+
+
 def test_before_any_step_nothing_is_shared() -> None:
     table = table_of(5, 2)
     before = table.weight.clone()

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from dualtower.config import ModelConfig
+import dualtower as dt
+from dualtower.config import ModelConfig, TrainingConfig
 from dualtower.errors import ConfigError
 from dualtower.models.dat import DAT
 from dualtower.models.youtube_dnn import YouTubeDNN
@@ -55,6 +56,19 @@ def test_hidden_ids_train_the_unknown_s_row_of_the_softmax():
     network.encode_item(rows, network.item_inputs(rows)).vectors.sum().backward()
     network.item_outputs.update(0.1)
     assert not torch.equal(network.item_outputs.weight[0], before)
+
+
+def test_an_item_without_events_is_the_unknown_one_in_a_history():
+    """It is a negative of the softmax, whose table is another than the one the history reads."""
+    logs = [[1, 2, 3, 4], [4, 3, 2, 1], [2, 4, 1, 3]]
+    model = YouTubeDNN(**SMALL)
+    training = TrainingConfig.of(epochs=2, negative_count=8, device="cpu")
+    dt.fit(model, tiny_dataset(logs, item_count=7).everything(), training=training, progress=False)
+    assert model.network is not None
+    assert model.network.item_table is not None
+    table = model.network.item_table.weight
+    assert torch.equal(table[5:], table[[0, 0]])
+    assert not torch.equal(table[1], table[0])
 
 
 @pytest.mark.parametrize(

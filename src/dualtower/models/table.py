@@ -171,21 +171,24 @@ class EmbeddingTable(nn.Module):
 
     @torch.no_grad()
     def share_unknown(self) -> None:
-        """Give the unknown's values, row 0's, to every row that no step has trained yet.
+        """Give the unknown's values, row 0's, to every row that no gradient has reached yet.
 
         A row that is only known from validation, test or a features table would otherwise stand
-        for whatever was drawn for it at the start. Where row 0 itself was never trained, since ids
-        are never hidden, it becomes the mean of the trained rows first. Costs one pass over the
-        step counts; call it once an epoch. Nothing happens before the first `update`.
+        for whatever was drawn for it at the start. So would a row that batches named without a
+        gradient: row 0 as padding, or a candidate in a table that only the history reads. Where
+        row 0 itself was never trained, since ids are never hidden, it becomes the mean of the
+        trained rows first. Costs one pass over the moments; call it once an epoch. Nothing happens
+        before the first gradient.
         """
-        if self._steps is None or self._moments is None:
+        if self._moments is None:
             return
-        trained = self._steps > 0
-        if not self._moments[0].any():  # at most named as padding, without a gradient
-            trained[0] = False
+        blocks = [slice(start, start + _BLOCK) for start in range(0, self.rows, _BLOCK)]
+        trained = torch.cat([self._moments[part].any(1) for part in blocks])
+        if not trained.any():
+            return
+        if not trained[0]:
             total = self.weight.new_zeros(self.dim)
-            for start in range(0, self.rows, _BLOCK):
-                part = slice(start, start + _BLOCK)
+            for part in blocks:
                 total += self.weight[part][trained[part]].sum(0)
             self.weight[0] = total / trained.sum()
         self.weight[~trained] = self.weight[0].clone()
