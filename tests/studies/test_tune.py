@@ -236,6 +236,39 @@ def test_a_trial_that_crashes_its_process_is_noted_and_others_follow(
     assert "| – |" in tuned_table(found)
 
 
+def test_a_process_that_crashes_every_time_ends_the_search_with_its_trials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+
+    def crash(job: Any, *_: object) -> str:
+        begun.append(job.label)
+        assert len(begun) < 10
+        return "its process ended with status 1"
+
+    monkeypatch.setattr("dualtower.studies.workers.run_job", crash)
+    found = tune_models(plan_of(tmp_path, "ease"), silent)
+    assert [trial.state for trial in found.tried["ease"]] == ["failed"] * 3
+    assert found.best == {}
+
+
+def test_a_trial_has_all_its_epochs_as_the_final_fit_will(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the patience: the metric is that of the epoch with which the final fit ends."""
+    metrics = iter([0.5, 0.4, 0.3, 0.2, 0.1])
+    monkeypatch.setattr(
+        "dualtower.fitting.validation_metric", lambda *arguments, **options: next(metrics)
+    )
+    base = order_of(tmp_path, "two_tower", trials=1)
+    training = base.config.training.model_copy(update={"epochs": 5, "patience": 1})
+    config = base.config.model_copy(update={"training": training})
+    tune_model(base.model_copy(update={"config": config}), tmp_path / "trials")
+    (trial,) = read_trials(tmp_path / "trials")
+    assert (trial.state, trial.metric) == ("complete", 0.1)
+    assert trial.curve == (0.5, 0.4, 0.3, 0.2, 0.1)
+
+
 def test_a_split_without_validation_is_refused(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, "popularity")
     text = plan.study.config_path.read_text(encoding="utf-8")

@@ -130,9 +130,10 @@ def _search(
             say(f"{job.label}: {_in_words(trials)}")
             return
         say(f"{job.label}, trial {len(trials)}: {crash}")
-        failed = Trial(number=len(trials), state="failed", reason=crash)
-        write_trial(folder / job.label, failed)
-        crashed.append(of_model[job.label])
+        if len(trials) < plan.trials:
+            failed = Trial(number=len(trials), state="failed", reason=crash)
+            write_trial(folder / job.label, failed)
+            crashed.append(of_model[job.label])
 
     def steps_done() -> int:
         """Trials; of a model whose search has ended, all that it could have had."""

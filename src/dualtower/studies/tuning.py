@@ -193,6 +193,9 @@ class _Search:
             watched = validator(parts.validation, self._config.training, self._config.evaluation)
             return watched(model)
         config = configured(self._config, order.model, settings, seed=self._config.training.seed)
+        # The final fit, which has no validation, cannot stop early either.
+        patient = config.training.model_copy(update={"patience": config.training.epochs})
+        config = config.model_copy(update={"training": patient})
 
         def after_epoch(metric: float) -> None:
             curve.append(metric)
