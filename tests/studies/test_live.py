@@ -1,12 +1,14 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dualtower.errors import ConfigError
 from dualtower.evaluation.results import read_results
+from dualtower.evaluation.significance import compare_values
 from dualtower.evaluation.tables import by_label
-from dualtower.studies.live import LivePlan, live, share_reached
+from dualtower.studies.live import LivePlan, _tests, live, share_reached
 from dualtower.studies.live_order import LIVE_STATE_DIFFERENCE
 from tests.studies.runs import small_study, work_here
 
@@ -61,6 +63,39 @@ def test_from_end_to_end_and_once_more(tmp_path: Path, monkeypatch: pytest.Monke
     again = live(plan, silent)
     assert len(done) == fits + len(found.refusals)
     assert again.runs == found.runs
+
+
+def values(queries: list[int], metric: list[float]) -> dict[str, Any]:
+    return {
+        "queries": np.array(queries),
+        **{name: np.array(metric) for name in ("hit_rate@10", "hit_rate@50", "mrr")},
+    }
+
+
+def test_a_query_that_several_seeds_measured_counts_once_in_the_tests(tmp_path: Path) -> None:
+    """Three queries of two seeds are three draws of their means, not six."""
+    live_values = {0: values([2, 3, 7], [0.1, 0.5, 0.9]), 1: values([2, 3, 7], [0.3, 0.7, 0.5])}
+    frozen = {0: values([2, 3, 7], [0.1, 0.2, 0.3]), 1: values([2, 3, 7], [0.1, 0.2, 0.5])}
+    tests = _tests({"dat, live": live_values, "dat, frozen": frozen}, plan_of(tmp_path))
+    (found,) = [test for test in tests if test.metric == "mrr"]
+    expected = compare_values("mrr", np.array([0.2, 0.6, 0.7]), np.array([0.1, 0.2, 0.4]))
+    assert (found.difference, found.low, found.high, found.p_value) == pytest.approx(
+        (expected.difference, expected.low, expected.high, expected.p_value)
+    )
+
+
+def test_the_tests_take_the_seeds_that_both_have(tmp_path: Path) -> None:
+    """One fit crashed; and each seed holds out queries of its own."""
+    ours = {0: values([1, 4], [0.5, 0.3]), 1: values([4, 9], [0.7, 0.1])}
+    theirs = {1: values([4, 9], [0.2, 0.2])}
+    plan = plan_of(tmp_path)
+    (found,) = [
+        test
+        for test in _tests({"dat, after 2": ours, "wals, after 2": theirs}, plan)
+        if test.metric == "mrr"
+    ]
+    assert found.difference == pytest.approx(0.2)
+    assert _tests({"dat, after 2": {0: ours[0]}, "wals, after 2": theirs}, plan) == ()
 
 
 @pytest.mark.parametrize(

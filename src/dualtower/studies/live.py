@@ -1,6 +1,6 @@
 """The live study: what it is worth that vectors follow each event at once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,8 @@ HELD_OUT_MODELS = ("dat", "two_tower", "item_knn", "wals")
 BAR = 0.95
 """Live vectors should reach this share of the hit rate that training with the events gives."""
 _METRICS = (*(f"hit_rate@{cutoff}" for cutoff in CUTOFFS), "mrr")
-Values = dict[str, npt.NDArray[np.float64]]
+Values = dict[str, npt.NDArray[Any]]
+"""`queries` (rows) and every metric's value for each, `[queries]`."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def live(plan: LivePlan, say: Callable[[str], None]) -> Results:
     run_jobs(jobs, study.folder, at_once=study.jobs, title="Fits", unit="fits", done=done)
     runs: list[Run] = []
     refusals: list[Refusal] = []
-    values: dict[str, list[Values]] = {}
+    values: dict[str, dict[int, Values]] = {}
     for order in orders:
         name, seed = order.run.model, order.run.seed
         if order.label in crashed:
@@ -128,7 +129,7 @@ def live(plan: LivePlan, say: Callable[[str], None]) -> Results:
             runs.append(run)
             start = f"{run.variation}/"
             found = {key.removeprefix(start): left[key] for key in left if key.startswith(start)}
-            values.setdefault(run.label, []).append(found)
+            values.setdefault(run.label, {})[seed] = found
     if not runs:
         reasons = "\n".join(f"  {refusal.model}: {refusal.reason}" for refusal in refusals)
         raise DataError(f"live: nothing could run:\n{reasons}")
@@ -220,7 +221,7 @@ def _orders(plan: LivePlan, tuned: Tuned | None) -> list[LiveOrder]:
     ]
 
 
-def _tests(values: dict[str, list[Values]], plan: LivePlan) -> tuple[PairedTest, ...]:
+def _tests(values: Mapping[str, Mapping[int, Values]], plan: LivePlan) -> tuple[PairedTest, ...]:
     pairs = [
         (f"{MAIN}, {LIVE}", f"{MAIN}, {FROZEN_VECTORS}"),
         (f"{MAIN}, {LIVE}", f"{MAIN}, {FROZEN}"),
@@ -233,17 +234,29 @@ def _tests(values: dict[str, list[Values]], plan: LivePlan) -> tuple[PairedTest,
     ]
     tests = []
     for model, other in pairs:
-        if model not in values or other not in values:
+        of_model, of_other = values.get(model, {}), values.get(other, {})
+        seeds = [seed for seed in of_model if seed in of_other]
+        if not seeds:
             continue
         for metric in _METRICS:
-            ours, theirs = (_over_seeds(values[label], metric) for label in (model, other))
+            ours, theirs = (
+                _over_seeds([part[seed] for seed in seeds], metric) for part in (of_model, of_other)
+            )
             tests.append(paired_test(model, other, metric, ours, theirs))
     return tuple(tests)
 
 
 def _over_seeds(parts: Sequence[Values], metric: str) -> npt.NDArray[np.float64]:
-    """Every query's value in every seed, one after the other: a seed holds out queries anew."""
-    return np.concatenate([part[metric] for part in parts])
+    """The mean of each query's values over the seeds that measured it.
+
+    A seed holds out queries anew, and replays the same ones: a query measured twice is one query.
+    """
+    queries, values = (
+        np.concatenate([part[name] for part in parts]) for name in ("queries", metric)
+    )
+    _, place = np.unique(queries, return_inverse=True)
+    mean: npt.NDArray[np.float64] = np.bincount(place, weights=values) / np.bincount(place)
+    return mean
 
 
 def _plot(results: Results, plan: LivePlan) -> str:
