@@ -269,6 +269,12 @@ def test_a_trial_has_all_its_epochs_as_the_final_fit_will(
     assert trial.curve == (0.5, 0.4, 0.3, 0.2, 0.1)
 
 
+def test_a_date_may_be_the_seed(tmp_path: Path) -> None:
+    """Optuna's sampler takes no more than 32 bits."""
+    tune_model(order_of(tmp_path, "item_knn", trials=2, seed=20261125), tmp_path / "trials")
+    assert [trial.state for trial in read_trials(tmp_path / "trials")] == ["complete"] * 2
+
+
 def test_a_split_without_validation_is_refused(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, "popularity")
     text = plan.study.config_path.read_text(encoding="utf-8")

@@ -35,6 +35,8 @@ _CHANGED_SHARE = 1 / 3
 """The share of the dimensions that each of them changes at random: with so few trials, places where
 all differ from a configuration that is good already would be worse nearly always."""
 _SEED_STEP = 10_000
+_SEEDS = 2**32
+"""Optuna takes seeds below this."""
 _PARTS = 10
 """A trial may be stopped early at each of so many even parts of its epochs …"""
 _FIRST_PART = 3
@@ -218,7 +220,8 @@ class _Search:
         study = optuna.create_study(
             direction="maximize",
             sampler=optuna.samplers.TPESampler(
-                seed=self._order.seed * _SEED_STEP + len(done), n_startup_trials=STARTUP_TRIALS
+                seed=(self._order.seed * _SEED_STEP + len(done)) % _SEEDS,
+                n_startup_trials=STARTUP_TRIALS,
             ),
             pruner=optuna.pruners.MedianPruner(
                 n_startup_trials=STARTUP_TRIALS, n_warmup_steps=_FIRST_PART
