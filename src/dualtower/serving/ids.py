@@ -4,6 +4,7 @@ A dictionary of 700,000 ids takes a second of work that no other thread can inte
 a pause in every answer while a new bundle is loaded. Sorted arrays are made outside Python's lock.
 """
 
+import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
@@ -16,10 +17,16 @@ from dualtower.data.vocabulary import Vocabulary
 from dualtower.serving.event import Id
 
 _AT_ONCE = 4_096
+_WHOLE = re.compile(r"[+-]?[0-9]+")
+_WHOLE_UNSIGNED = re.compile(r"\+?[0-9]+")
 
 
 class RowOfId:
-    """Finds the row of one id by a binary search; a few microseconds, whatever the vocabulary."""
+    """Finds the row of one id by a binary search; a few microseconds, whatever the vocabulary.
+
+    A page and most clients send ids as texts, so the text of a whole number is found as fast as
+    the number, and a whole number as fast as its text.
+    """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         """Sort the ids of `vocabulary`; rows are as `vocabulary.encode` gives them."""
@@ -27,6 +34,7 @@ class RowOfId:
         self._kind: type = type(None)
         self._ascending: Sequence[Any] = ()
         values = vocabulary.values
+        self._number = _WHOLE_UNSIGNED if values.dtype.is_unsigned_integer() else _WHOLE
         order = values.arg_sort()
         if values.dtype == pl.String:
             self._kind = str
@@ -38,9 +46,14 @@ class RowOfId:
 
     def __call__(self, value: Id) -> int:
         """The row of an id; 0 where it is unknown."""
-        if type(value) is not self._kind:
+        if self._kind is int:
+            if isinstance(value, str) and not self._number.fullmatch(value):
+                return 0
+            key: Any = int(value)
+        elif self._kind is str:
+            key = str(value).encode("utf-8", "surrogatepass")
+        else:
             return int(self._vocabulary.encode(pl.Series([value]))[0])
-        key: Any = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
         place = bisect_left(self._ascending, key)
         if place < len(self._ascending) and self._ascending[place] == key:
             return self._rows[place]
