@@ -41,7 +41,7 @@ def lift_chart(report: Report, arm: str | None = None) -> str:
             axes.set_title(f"{TITLES[metric]}{adjusted}", loc="left", fontsize=10)
             axes.set_xlabel("day")
             axes.xaxis.get_major_locator().set_params(integer=True)
-            axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:+.0f}%")
+            axes.yaxis.set_major_formatter(lambda value, _: _percent(value))
         panels[0].set_ylabel(f"lift of {name} over {report.control}")
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", ncols=5, fontsize=9)
@@ -75,6 +75,12 @@ def _panel(
     last = found[-1]
     reach = 4 * max(last.high - last.lift, last.lift - last.low, abs(last.lift) / 2)
     axes.set_ylim(min(last.lift, 0) - reach, max(last.lift, 0) + reach)
+
+
+def _percent(share: float) -> str:
+    """A tick's label: with its sign, and with decimals where the ticks are that close."""
+    rounded = round(100 * share, 6)
+    return f"{rounded:+g}%" if rounded else "0%"
 
 
 def _edges(
