@@ -10,10 +10,11 @@ from pydantic import SecretStr
 
 from dualtower import models
 from dualtower.serving.event import Event
+from dualtower.serving.ranking import Ranking
 from dualtower.serving.store import open_store
 from tests.retrieval.vectors import SumOfHistory
 from tests.serving.page.browser import chromium, listening
-from tests.serving.page.served import TOKEN, make, two_arms
+from tests.serving.page.served import TOKEN, make, save_numbers, two_arms
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def test_a_click_changes_the_list(page: Any, tmp_path: Path) -> None:
         assert items(page, "sum_of_history") == ["i2", "i3", "i4", "i5"]
         row = page.locator(".arm tbody tr").first.locator("td").all_text_contents()
         assert row[:4] == ["1", "i2", "tea", "0.8000"]
-        assert page.locator("#history-list li").all_text_contents() == ["i1 tea"]
+        assert page.locator("#history-list li").all_text_contents() == ["i1 · tea"]
         # i1 + i5 point to 63 degrees: nearest are i3 (53), i4 (90) and i2 (37).
         page.get_by_role("button", name="Send event: click on i5").click()
         said = status(page, "Stored: q1 clicked i5.")
@@ -81,7 +82,7 @@ def test_a_click_changes_the_list(page: Any, tmp_path: Path) -> None:
         moves = page.locator(".arm td.change").all_text_contents()
         assert moves == ["▲ up 1", "▼ down 1", "same"]
         assert page.locator(".arm .left").text_content() == "Left: i5"
-        assert page.locator("#history-list li").all_text_contents() == ["i5 live", "i1 tea"]
+        assert page.locator("#history-list li").all_text_contents() == ["i5 live", "i1 · tea"]
         width = page.evaluate("document.documentElement.scrollWidth - innerWidth")
         assert width <= 0
 
@@ -106,6 +107,99 @@ def test_the_keyboard_alone_is_enough(page: Any, tmp_path: Path) -> None:
         assert label == f"Send event: click on {items(page, 'sum_of_history')[0]}"
 
 
+def focused(page: Any) -> str:
+    """The focused element's id or name."""
+    found = page.evaluate(
+        "document.activeElement.id || document.activeElement.getAttribute('aria-label')"
+    )
+    return str(found)
+
+
+def test_a_long_history_of_numbers(page: Any, tmp_path: Path) -> None:
+    save_numbers(tmp_path / "bundle")
+    history = page.locator("#history-list li")
+    with listening(make(tmp_path)) as address:
+        page.goto(address)
+        page.get_by_role("button", name="1", exact=True).click()
+        status(page, "Showing 1.")
+        note = "40 events, 0 since the bundle was built; the latest 30, as item · category."
+        assert page.locator("#history-note").text_content() == note
+        assert history.all_text_contents()[:2] == ["1040 · 1", "1039 · Documentary"]
+        assert history.count() == 30
+        earlier = page.get_by_role("button", name="Show earlier events")
+        earlier.press("Enter")
+        page.wait_for_function("() => document.querySelectorAll('#history-list li').length == 40")
+        assert not earlier.is_visible()
+        page.wait_for_function("() => document.activeElement.id === 'history-list'")
+        box = page.locator("#history-list").bounding_box()
+        assert box["height"] < 400
+        page.get_by_role("button", name="Send event: click on 1045").click()
+        status(page, "Stored: 1 clicked 1045.")
+        assert history.count() == 41
+        page.get_by_role("button", name="2", exact=True).click()
+        status(page, "Showing 2.")
+        assert history.all_text_contents() == ["1080 · 64"]
+        page.get_by_role("button", name="1", exact=True).click()
+        status(page, "Showing 1.")
+        assert history.count() == 30
+
+
+def test_a_click_far_down_leaves_the_row_and_says_so_in_view(page: Any, tmp_path: Path) -> None:
+    save_numbers(tmp_path / "bundle")
+    page.set_viewport_size({"width": 320, "height": 600})
+    with listening(make(tmp_path)) as address:
+        page.goto(address)
+        page.get_by_role("button", name="2", exact=True).click()
+        status(page, "Showing 2.")
+        row = page.locator(".arm tbody tr").nth(15).locator("button")
+        row.scroll_into_view_if_needed()
+        before = row.bounding_box()["y"]
+        row.click()
+        status(page, "Stored: 2 clicked")
+        page.wait_for_function("() => document.activeElement.closest('.arm') !== null")
+        assert abs(row.bounding_box()["y"] - before) < 2
+        said = page.locator("#status").bounding_box()
+        assert 0 <= said["y"] < 100
+        # Nothing is cut off at the narrowest, where arrows stand without their words.
+        wide = "[...document.querySelectorAll('.table')].map(t => t.scrollWidth - t.clientWidth)"
+        assert page.evaluate(wide) == [0]
+        word = page.locator(".change .word").first.evaluate("e => getComputedStyle(e).clipPath")
+        assert word == "inset(50%)"
+        shown = "e => getComputedStyle(e, '::after').content"
+        assert page.locator("th.item").evaluate(shown) == '"category"'
+
+
+def test_the_focus_comes_back_to_a_button_that_waited(page: Any, tmp_path: Path) -> None:
+    with listening(make(tmp_path)) as address:
+        page.goto(address)
+        page.get_by_role("button", name="q1").click()
+        status(page, "Showing q1.")
+        page.get_by_label("Send a click on any item").fill("i4")
+        page.get_by_role("button", name="Send event", exact=True).press("Enter")
+        status(page, "Stored: q1 clicked i4.")
+        page.wait_for_function("() => document.activeElement.textContent === 'Send event'")
+        page.route("**/events", lambda route: route.abort())
+        page.get_by_role("button", name="Send event: click on i2").press("Enter")
+        page.get_by_text("The server cannot be reached.").wait_for()
+        page.wait_for_function("() => document.activeElement !== document.body")
+        assert focused(page) == "Send event: click on i2"
+
+
+def test_a_long_id_hides_neither_the_list_nor_the_candidates(page: Any, tmp_path: Path) -> None:
+    with listening(make(tmp_path)) as address:
+        page.goto(address)
+        page.get_by_label("Query id").fill("x" * 1_000)
+        page.keyboard.press("Enter")
+        status(page, "Showing xxx")
+        for _ in range(3):
+            page.get_by_label("Send a click on any item").fill("y" * 1_000)
+            page.keyboard.press("Enter")
+            status(page, "clicked yyy")
+        assert page.locator("#said").bounding_box()["height"] < 120
+        assert page.locator("#history-list").bounding_box()["height"] < 360
+        assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+
+
 def test_data_is_text_and_never_html(page: Any, tmp_path: Path) -> None:
     bad = "<img src=x onerror=\"document.title='run'\">"
     with listening(make(tmp_path)) as address:
@@ -126,6 +220,7 @@ def test_arms_side_by_side_and_the_chart(page: Any, tmp_path: Path) -> None:
     server = make(tmp_path, experiment)
     assert server.store is not None
     server.store.append(list(week(experiment)))
+    server.ranking = Ranking(lambda task: -task.scores, 1.0)
     page.set_viewport_size({"width": 1200, "height": 800})
     with listening(server) as address:
         page.goto(address)
@@ -135,6 +230,7 @@ def test_arms_side_by_side_and_the_chart(page: Any, tmp_path: Path) -> None:
         assert items(page, "turned") == ["i5", "i4", "i2", "i3"]
         boxes = [page.locator(".arm").nth(place).bounding_box() for place in (0, 1)]
         assert boxes[0]["y"] == boxes[1]["y"]
+        assert page.get_by_text("As retrieved; a ranker orders them anew").is_visible()
         answers = page.locator(".arm.answers").get_attribute("data-arm")
         assert answers == experiment.arm_of("q1").name
         page.get_by_role("button", name="Draw the chart").click()
@@ -146,6 +242,10 @@ def test_arms_side_by_side_and_the_chart(page: Any, tmp_path: Path) -> None:
         rows = page.get_by_label("Guardrails").locator("tbody tr")
         assert [row.locator("td").first.text_content() for row in rows.all()] == ["plane", "turned"]
         assert "2 ms (" in rows.first.text_content()
+        assert rows.first.bounding_box()["height"] < 40
+        assert "seconds since 1970" in page.locator("#notes").text_content()
+        assert "1970" not in page.locator("#verdicts").text_content()
+        page.wait_for_function("() => document.activeElement.id === 'draw'")
 
 
 def week(experiment: Any) -> Iterator[Event]:

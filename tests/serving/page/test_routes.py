@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from dualtower import models
 from dualtower.retrieval.bundle import Bundle
+from dualtower.serving.ranking import Ranking
 from dualtower.serving.store import open_store
 from tests.helpers import tiny_dataset
 from tests.retrieval.vectors import SumOfHistory
@@ -42,9 +43,17 @@ def test_what_is_served(client: TestClient) -> None:
         "arms": [{"arm": None, "model": "sum_of_history", "corpus": 5}],
         "experiment": None,
         "days": None,
+        "ranker": False,
         "events": True,
         "max_n": 50,
     }
+
+
+def test_whether_a_ranker_is_behind_it(tmp_path: Path) -> None:
+    server = make(tmp_path)
+    server.ranking = Ranking(lambda task: -task.scores, 1.0)
+    with local_client(server) as client:
+        assert client.get("/about").json()["ranker"] is True
 
 
 def test_some_queries_with_a_history(client: TestClient) -> None:

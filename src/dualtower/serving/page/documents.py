@@ -16,6 +16,7 @@ class About(BaseModel):
 
     arms: list[ArmFacts] = Field(description="The control first.")
     experiment: str | None
+    ranker: bool = Field(description="Whether a ranker orders what POST /recommend answers.")
     days: int | None = Field(description="Planned for the experiment.")
     events: bool = Field(description="Whether the server keeps events.")
     max_n: int

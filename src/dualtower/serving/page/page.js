@@ -10,6 +10,7 @@ const page = {
   about: null,
   query: null,
   n: 0,
+  historyLimit: SHOWN_HISTORY,
   lists: new Map(), // arm to its items as shown
   eventIds: new Map(), // of events that are sent and not acknowledged
   turn: Promise.resolve(),
@@ -103,6 +104,7 @@ function showAbout(about) {
   const models = about.arms.map((arm) => (arm.arm === null ? arm.model : `${arm.arm}: ${arm.model}`));
   const items = Math.max(...about.arms.map((arm) => arm.corpus));
   byId("about").textContent = `${models.join(", ")} · ${count(items, "item", "items")}`;
+  byId("ranked-note").hidden = !about.ranker;
   byId("no-events").hidden = about.events;
   byId("event-form").hidden = !about.events;
   byId("experiment").hidden = about.experiment === null;
@@ -141,10 +143,14 @@ function showHistory(history) {
   const shown = history.events.length;
   let note = `${count(total, "event", "events")}, ${history.live.toLocaleString("en")} since the bundle was built`;
   if (total === 0) note = "No events: the server answers as for a new query";
-  byId("history-note").textContent = `${note}${shown < total ? `; the latest ${shown}` : ""}.`;
+  if (shown < total) note += `; the latest ${shown.toLocaleString("en")}`;
+  if (history.events.some((event) => event.category !== null)) note += ", as item · category";
+  byId("history-note").textContent = `${note}.`;
+  byId("earlier").hidden = shown === total || shown === page.about.max_n;
+  byId("history-list").tabIndex = shown > SHOWN_HISTORY ? 0 : -1; // "earlier" focuses it
   const places = history.events.map((event) => {
     const place = element("li", event.item);
-    if (event.category !== null) place.append(" ", element("span", event.category, "quiet"));
+    if (event.category !== null) place.append(" · ", element("span", event.category, "quiet"));
     if (event.live) {
       place.className = "live";
       place.append(" ", element("span", "live", "tag"));
@@ -163,6 +169,7 @@ function armTable(arm, moves) {
   for (const [title, className] of titles) {
     const cell = element("th", title, className);
     cell.scope = "col";
+    if (className === "item") cell.dataset.category = "category";
     head.append(cell);
   }
   const body = table.createTBody();
@@ -197,7 +204,9 @@ function changeCell(row, move) {
   }
   if (move === 0) return element("td", "same", "change quiet");
   const up = move > 0;
-  return element("td", `${up ? "▲ up" : "▼ down"} ${Math.abs(move)}`, `change ${up ? "up" : "down"}`);
+  const cell = element("td", up ? "▲ " : "▼ ", `change ${up ? "up" : "down"}`);
+  cell.append(element("span", up ? "up " : "down ", "word"), String(Math.abs(move)));
+  return cell;
 }
 
 /** The arms' lists; returns in words what changed, where `compare` asks for it. */
@@ -238,33 +247,52 @@ function showArms(arms, compare) {
 async function show(query, after = "") {
   const n = Number(byId("n").value);
   const compare = after !== "" && query === page.query && n === page.n;
+  const historyLimit = Math.min(
+    query === page.query ? page.historyLimit : SHOWN_HISTORY, page.about.max_n
+  );
   const [history, found] = await Promise.all([
-    ask("history", { query_id: query, limit: SHOWN_HISTORY }),
+    ask("history", { query_id: query, limit: historyLimit }),
     ask("candidates", { query_id: query, n }),
   ]);
-  Object.assign(page, { query, n });
+  Object.assign(page, { query, n, historyLimit });
   showHistory(history);
   const words = showArms(found.arms, compare);
   byId("view").hidden = false;
   byId("status").textContent = after + words || `Showing ${query}.`;
 }
 
-/** Send a click, and show what it changes; `place` is where the keyboard's focus goes on. */
-function send(query, item, button, place = null) {
+/** Show all events of the query that the server gives in one answer. */
+async function showEarlier() {
+  page.historyLimit = page.about.max_n;
+  showHistory(await ask("history", { query_id: page.query, limit: page.historyLimit }));
+  byId("history-list").focus();
+}
+
+/** Run the work of a button that cannot be pressed again meanwhile, and gets its focus back. */
+function once(button, work) {
   button.disabled = true;
   return inTurn(async () => {
+    try {
+      await work();
+    } finally {
+      button.disabled = false;
+      if (document.activeElement === document.body) button.focus();
+    }
+  });
+}
+
+/** Send a click, and show what it changes; `place` is where the keyboard's focus goes on. */
+function send(query, item, button, place = null) {
+  return once(button, async () => {
+    const top = button.getBoundingClientRect().top;
     const key = JSON.stringify([query, item]);
     const eventId = page.eventIds.get(key) ?? newEventId();
     page.eventIds.set(key, eventId); // a repeat after a failure is the same event
-    try {
-      const event = { event_id: eventId, query_id: query, item_id: item, kind: "click" };
-      await ask("events", {}, { events: [{ ...event, timestamp: Date.now() / 1000 }] });
-      page.eventIds.delete(key);
-      if (query === page.query) await show(query, `Stored: ${query} clicked ${item}. `);
-      if (place !== null) focusAt(...place);
-    } finally {
-      button.disabled = false;
-    }
+    const event = { event_id: eventId, query_id: query, item_id: item, kind: "click" };
+    await ask("events", {}, { events: [{ ...event, timestamp: Date.now() / 1000 }] });
+    page.eventIds.delete(key);
+    if (query === page.query) await show(query, `Stored: ${query} clicked ${item}. `);
+    if (place !== null) focusAt(...place, top);
   });
 }
 
@@ -273,11 +301,13 @@ function newEventId() {
   return "page-" + Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** The button at a rank of an arm: the one that was pressed is gone with its item. */
-function focusAt(arm, rank) {
+/** The button at a rank of an arm, where the one stood that is gone with its item. */
+function focusAt(arm, rank, top) {
   const place = [...page.lists.keys()].indexOf(arm);
   const buttons = byId("arms").children[place]?.querySelectorAll("td button") ?? [];
-  (buttons[Math.min(rank, buttons.length - 1)] ?? byId("history-title")).focus();
+  const next = buttons[Math.min(rank, buttons.length - 1)];
+  if (next) scrollBy(0, next.getBoundingClientRect().top - top); // the history above has grown
+  (next ?? byId("history-title")).focus();
 }
 
 /** The arms' latency, errors, empty and short answers; `rows` begin with the titles. */
@@ -295,6 +325,7 @@ function guardrailTable([titles, ...arms]) {
   box.tabIndex = 0;
   box.setAttribute("role", "group");
   box.setAttribute("aria-label", "Guardrails, with 95% intervals");
+  table.className = "guardrails";
   box.append(table);
   return box;
 }
@@ -314,10 +345,12 @@ async function drawCharts() {
     box.append(image);
     return box;
   });
-  if (found.guardrails.length) charts.push(guardrailTable(found.guardrails));
+  if (found.guardrails.length) {
+    charts.push(element("h3", "Guardrails, with 95% intervals"), guardrailTable(found.guardrails));
+  }
   byId("charts").replaceChildren(...charts);
-  const lines = [...found.verdicts, ...found.notes].map((line) => element("li", line));
-  byId("verdicts").replaceChildren(...lines);
+  byId("verdicts").replaceChildren(...found.verdicts.map((line) => element("li", line)));
+  byId("notes").replaceChildren(...found.notes.map((line) => element("li", line)));
   byId("draw").textContent = "Draw it again";
   byId("status").textContent = "The chart is drawn.";
 }
@@ -347,5 +380,6 @@ byId("event-form").addEventListener("submit", (event) => {
   event.preventDefault();
   send(page.query, byId("item").value, byId("event-form").querySelector("button"));
 });
-byId("draw").addEventListener("click", () => inTurn(drawCharts));
+byId("earlier").addEventListener("click", () => once(byId("earlier"), showEarlier));
+byId("draw").addEventListener("click", () => once(byId("draw"), drawCharts));
 inTurn(begin);

@@ -28,6 +28,7 @@ def about(server: Server) -> dict[str, Any]:
     return {
         "arms": arms,
         "experiment": None if experiment is None else experiment.name,
+        "ranker": server.ranking is not None,
         "days": None if experiment is None else experiment.days,
         "events": server.store is not None,
         "max_n": server.settings.max_n,
