@@ -15,6 +15,7 @@ from dualtower.errors import BundleError, ConfigError, DataError, NotFittedError
 from dualtower.models.base import Model
 from dualtower.retrieval import bundle_files
 from dualtower.retrieval.bundle import Bundle
+from dualtower.retrieval.requests import RequestEncoder
 from dualtower.schema import Feature, FeatureKind, Schema
 from tests.helpers import leave_last_out_by_hand, tiny_dataset
 from tests.retrieval.vectors import SumOfHistory
@@ -97,6 +98,22 @@ def test_categories(bundle: Bundle) -> None:
         assert bundle.recommend(["q1"], category=several).equals(both)
     with pytest.raises(DataError, match=r"category: 'cakes' is not one of the 2 .* cake"):
         bundle.recommend(["q1"], category="cakes")
+
+
+def test_an_unknown_category_is_compared_with_a_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"{letter} {number}" for letter in "abc" for number in range(400)]
+    dataset = tiny_dataset([[1]], item_count=1_201, categories=names)
+    encoder = RequestEncoder.from_log(dataset.everything())
+    compared: list[str] = []
+
+    def near(word: str, known: list[str], **_: object) -> list[str]:
+        compared.extend(known)
+        return known[:2]
+
+    monkeypatch.setattr("difflib.get_close_matches", near)
+    with pytest.raises(DataError, match=r"'Bx' is not one of the 1200 .* near it are b 0, b 1"):
+        encoder.positions_of_categories(pl.Series(["Bx"]))
+    assert compared == [name for name in names if name.startswith("b")]
 
 
 def test_category_of_items_without_any() -> None:

@@ -63,6 +63,7 @@ def test_a_text_of_a_number_is_found_without_a_join(monkeypatch: pytest.MonkeyPa
     monkeypatch.delattr(Vocabulary, "encode")
     np.testing.assert_array_equal(numbers.rows(["7", "12", "x", "1e3"]), [2, 1, 0, 0])
     np.testing.assert_array_equal(texts.rows([7, 12, 8]), [2, 1, 0])
+    assert numbers("9" * 5_000) == 0  # more digits than Python reads
 
 
 def test_integers_stay_numbers() -> None:

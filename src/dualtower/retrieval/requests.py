@@ -23,6 +23,9 @@ Ids = Sequence[Any] | pl.Series | npt.NDArray[Any]
 Frame = Any
 """A Polars or pandas frame, an Arrow table, or a path of Parquet or CSV."""
 
+_MOST_COMPARED = 500
+"""Of more categories, those that begin alike are compared with an unknown one."""
+
 
 @dataclass(frozen=True)
 class RequestEncoder:
@@ -150,13 +153,17 @@ class RequestEncoder:
         return position
 
     def _unknown_category(self, category: Any) -> str:
-        known = [str(value) for value in self.category_vocabulary.values]
-        if not known:
+        known = self.category_vocabulary.values.cast(pl.String)
+        if known.is_empty():
             return f"category: {category!r} given, but the items were prepared without categories"
-        near = difflib.get_close_matches(str(category), known, n=5, cutoff=0.4) or known[:5]
+        compared = known
+        if len(known) > _MOST_COMPARED:  # comparing takes a tenth of a millisecond each
+            alike = known.str.to_lowercase().str.starts_with(str(category)[:1].lower())
+            compared = known.filter(alike).head(_MOST_COMPARED)
+        near = difflib.get_close_matches(str(category), compared.to_list(), n=5, cutoff=0.4)
         return (
             f"category: {category!r} is not one of the {len(known)} categories; "
-            f"near it are {', '.join(near)}"
+            f"near it are {', '.join(near or known.head(5).to_list())}"
         )
 
     def _history(self, history: Ids, count: int) -> Ragged:

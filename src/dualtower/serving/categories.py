@@ -54,7 +54,8 @@ class Categories:
         if 0 in rows or not rows:
             # The encoder's own message names the unknown one and what is near it.
             for name in names:
-                self._encoder.positions_of_categories(pl.Series([name]))
+                if self._row_of(name) == 0:
+                    self._encoder.positions_of_categories(pl.Series([name]))
             return Allowed(self._positions[:0], (-1,), self._category)
         parts = [self._positions[self._ends[row] : self._ends[row + 1]] for row in rows]
         positions = parts[0] if len(parts) == 1 else np.sort(np.concatenate(parts))

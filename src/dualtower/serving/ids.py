@@ -17,8 +17,9 @@ from dualtower.data.vocabulary import Vocabulary
 from dualtower.serving.event import Id
 
 _AT_ONCE = 4_096
-_WHOLE = re.compile(r"[+-]?[0-9]+")
-_WHOLE_UNSIGNED = re.compile(r"\+?[0-9]+")
+_WHOLE = re.compile(r"[+-]?[0-9]{1,1000}")
+_WHOLE_UNSIGNED = re.compile(r"\+?[0-9]{1,1000}")
+"""Of no more digits than an id may have: Python refuses to read 4,301."""
 
 
 class RowOfId:
