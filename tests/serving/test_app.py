@@ -144,6 +144,7 @@ def test_health_readiness_and_metrics(client: TestClient) -> None:
         ("/recommend", b'{"user": 1}', 422, "unknown field `user`"),
         ("/recommend", b'{"n": 101}', 422, "n: 101 items asked for; it should be 1 to 100"),
         ("/recommend", b'{"quota": {"tea": 101}}', 422, "quota: 101 items asked for"),
+        ("/recommend", b'{"quota": {"x": 999, "tea": -998}}', 422, "quota: -998 items of 'tea'"),
         ("/recommend", b'{"exclude": [1,2,3,4,5]}', 422, "exclude: 5 ids; at most 4"),
         ("/recommend", b'{"category": "x"}', 422, "category: 'x' is not one of the 2"),
         ("/recommend/batch", b'{"queries": []}', 422, "queries: 0 in one request"),

@@ -48,6 +48,8 @@ def test_fields_and_defaults_agree(name: str) -> None:
         ("RecommendBody", {"exclude_seen": 1}),
         ("RecommendBody", {"category": {"a": 1}}),
         ("RecommendBody", {"quota": {"a": "1"}}),
+        ("RecommendBody", {"quota": {"x" * 1_000: 1}}),
+        ("RecommendBody", {"quota": {"x" * 1_001: 1}}),
         ("RecommendBody", {"features": {"a": {"b": 1}}}),
         ("RecommendBody", {"features": {"a": [[1]]}}),
         ("RecommendBody", {"user": 1}),

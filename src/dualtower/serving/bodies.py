@@ -30,7 +30,7 @@ class RecommendBody(msgspec.Struct, forbid_unknown_fields=True):
     exclude_seen: bool = True
     exclude: list[BodyId] = []
     category: BodyId | list[BodyId] | None = None
-    quota: dict[str, int] | None = None
+    quota: dict[Annotated[str, msgspec.Meta(max_length=LONGEST_ID)], int] | None = None
     history: list[BodyId] | None = None
     features: dict[str, Value] | None = None
     context: dict[str, Value] | None = None
@@ -94,6 +94,12 @@ def check_query(body: RecommendBody, settings: ServeConfig, where: str = "") -> 
         DataError: says which field, how large it is and how large it may be.
     """
     asked = body.asked
+    # Of a negative count beside a large one the sum says little.
+    for category, count in ({} if body.quota is None else body.quota).items():
+        if count < 1:
+            raise DataError(
+                f"{where}quota: {count} items of {category!r} asked for; it should be 1 or more"
+            )
     if not 1 <= asked <= settings.max_n:
         field = "n" if body.quota is None else "quota"
         raise DataError(

@@ -29,7 +29,9 @@ class RecommendBody(_Body):
     """Items left out besides."""
     category: DocumentedId | list[DocumentedId] | None = Field(default=None, examples=["tea"])
     """Only items of this category, or of any in a list."""
-    quota: dict[str, int] | None = Field(default=None, examples=[None])
+    quota: dict[Annotated[str, Field(max_length=LONGEST_ID)], int] | None = Field(
+        default=None, examples=[None]
+    )
     """How many items of each category, instead of n and category."""
     history: list[DocumentedId] | None = Field(default=None, examples=[["i3", "i9"]])
     """Items, oldest first, instead of the events that the server knows."""
