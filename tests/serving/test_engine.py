@@ -15,6 +15,7 @@ from dualtower.models.trained import TrainedModel
 from dualtower.models.two_tower import TwoTower
 from dualtower.models.youtube_dnn import YouTubeDNN
 from dualtower.retrieval.bundle import Bundle
+from dualtower.retrieval.requests import RequestEncoder
 from dualtower.schema import Feature, FeatureKind, Schema
 from dualtower.serving.engine import Engine
 from dualtower.serving.event import Event
@@ -120,6 +121,34 @@ def test_an_excluded_new_item_is_left_out() -> None:
         "i4",
     ]
     assert items(engine.recommend("q2", 2, live=live)) == ["i2", "i3"]
+
+
+def test_a_new_item_of_a_given_history_is_left_out() -> None:
+    bundle = plane_bundle()
+    bundle.model.encode_new_item = lambda row, total, count: np.array([2, 0], dtype=np.float32)  # type: ignore
+    engine = Engine(bundle)
+    live = engine.live_state()
+    live.apply([Event("1", "q2", "novelty", 0), Event("2", "q2", 7, 0)])
+    given = ["i1", "novelty", "7"]
+    assert items(engine.recommend(None, 2, history=given, live=live)) == ["i2", "i3"]
+    seen = engine.recommend(None, 3, history=given, exclude_seen=False, live=live)
+    assert items(seen) == ["novelty", 7, "i1"]
+
+
+def test_an_unknown_category_is_found_among_many_known_ones(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    of_corpus = RequestEncoder.positions_of_categories
+
+    def counted(encoder: RequestEncoder, categories: pl.Series) -> Any:
+        asked.extend(categories)
+        return of_corpus(encoder, categories)
+
+    monkeypatch.setattr(RequestEncoder, "positions_of_categories", counted)
+    with pytest.raises(DataError, match="category: 'x' is not one of the 2"):
+        engine.recommend("q1", category=[*["tea", "cake"] * 5_000, "x"])
+    assert asked == ["x"]  # each would look at the whole corpus
 
 
 def test_an_event_shows_in_the_next_answer(engine: Engine) -> None:

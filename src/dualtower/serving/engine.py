@@ -101,8 +101,9 @@ class Engine:
             positions, scores = self._search.best(vector, n, self._inside(left_out), allowed)
             new = None if live is None or allowed is not None else live.new_items()
             if new is not None and len(new):
-                if exclude:
-                    left_out = np.concatenate([left_out, self._behind(new, exclude)])
+                given = [*exclude, *(history or () if exclude_seen else ())]
+                if given:
+                    left_out = np.concatenate([left_out, self._behind(new, given)])
                 positions, scores = best_with_new(
                     positions, scores, new, vector, n, size=len(self._ids), left_out=left_out
                 )
@@ -278,9 +279,9 @@ class Engine:
         ]
         return np.array(ids, dtype=object)
 
-    def _behind(self, new: NewItems, exclude: Sequence[Id]) -> npt.NDArray[np.int64]:
-        """Positions of the new items among those to exclude."""
-        named = {str(item_id) for item_id in exclude}
+    def _behind(self, new: NewItems, given: Sequence[Id]) -> npt.NDArray[np.int64]:
+        """Positions of the new items among those given."""
+        named = {str(item_id) for item_id in given}
         places = [place for place, item_id in enumerate(new.ids) if str(item_id) in named]
         return np.array(places, dtype=np.int64) + len(self._ids)
 
