@@ -135,6 +135,38 @@ def test_an_arm_without_queries_is_not_compared() -> None:
     assert look_at(alone, planned(), 0).estimates == ()
 
 
+def without(place: int, *, before: bool) -> Observations:
+    """One arm has no clicks and no orders."""
+    observations = seen()
+    kept = observations.arm[:, None] != place
+    return dataclasses.replace(
+        observations,
+        clicks=observations.clicks * kept,
+        gmv=observations.gmv * kept,
+        before=observations.before if before else None,
+    )
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_an_arm_whose_clicks_are_gone_is_said(before: bool) -> None:
+    report = make_report(without(1, before=before), planned())
+    first = verdicts(report)[0]
+    assert "CTR" in first
+    assert ": -10" in first or ": -9" in first
+    assert "more than chance, planned bound crossed on day 1" in first
+    assert "leaves out 0" in first
+    assert report.notes == ()
+
+
+def test_what_is_not_compared_is_noted() -> None:
+    report = make_report(without(0, before=False), planned())
+    assert report.decisive == ()
+    assert report.notes == (
+        "treatment is not compared with control in CTR, GMV per query, GMV per query, winsorised: "
+        "the control has none of it, or one of the two has fewer than two queries.",
+    )
+
+
 def test_observations_of_other_arms() -> None:
     with pytest.raises(DataError, match=r"are of the arms control, treatment; .* has a, b"):
         make_report(seen(), planned(arms=("a", "b")))

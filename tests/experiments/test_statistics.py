@@ -169,6 +169,21 @@ def test_another_bound_gives_the_interval_of_its_level(
     assert not mine.within(abs(mine.z) + 1e-9).significant
 
 
+def test_an_arm_without_a_click_is_compared() -> None:
+    without = {**columns(1), "clicks": np.zeros(65), "gmv": np.zeros(65)}
+    estimates = compare("new", aggregate(columns(0)), aggregate(without), cuped=True)
+    (mine,) = (one for one in estimates if (one.metric, one.cuped) == ("ctr", False))
+    value, parts = linearised(columns(0)["clicks"], columns(0)["impressions"])
+    error = (parts.var(ddof=1) / len(parts)) ** 0.5
+    assert (mine.treatment, mine.lift) == (0, -1)
+    assert mine.z == pytest.approx(-value / error)
+    assert (mine.low, mine.high) == pytest.approx((-1 - Z * error / value, -1 + Z * error / value))
+    assert mine.within(Z).high == pytest.approx(mine.high)
+    assert mine.within(abs(mine.z) - 1e-9).significant
+    for one in estimates:
+        assert one.within(3.0).low < one.low < one.lift < one.high < one.within(3.0).high
+
+
 def test_what_cannot_be_compared_is_left_out() -> None:
     nothing = {name: np.zeros_like(column) for name, column in columns(0).items()}
     assert compare("new", aggregate(nothing), aggregate(columns(1)), cuped=False) == []

@@ -123,6 +123,7 @@ def make_report(
     days = range(observations.days) if believed else range(0)
     looks = tuple(_with_bounds(look_at(observations, experiment, day), experiment) for day in days)
     last = decisive(looks[-1].estimates) if looks else []
+    lacking = _not_compared(last, names) if looks else []
     return Report(
         experiment=experiment.name,
         control=names[0],
@@ -134,6 +135,7 @@ def make_report(
         notes=(
             *observations.notes,
             *_notes(observations, experiment, counts.min()),
+            *lacking,
             *([] if requests is None else unmeasured(requests)),
         ),
         cumulative=looks,
@@ -280,6 +282,21 @@ def _notes(observations: Observations, experiment: Experiment, fewest: int) -> l
             "planned bounds end there, the always-valid intervals go on."
         )
     return notes
+
+
+def _not_compared(last: Iterable[Estimate], names: tuple[str, ...]) -> list[str]:
+    """What a reader misses among the results: a lift over nothing is no number."""
+    control, *arms = names
+    there = {(found.arm, found.metric) for found in last}
+    missing = {
+        arm: [TITLES[one.name] for one in METRICS if (arm, one.name) not in there] for arm in arms
+    }
+    return [
+        f"{arm} is not compared with {control} in {', '.join(titles)}: the control has none of it, "
+        "or one of the two has fewer than two queries."
+        for arm, titles in missing.items()
+        if titles
+    ]
 
 
 def _effect(found: Estimate, control: str) -> str:

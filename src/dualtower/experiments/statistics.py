@@ -7,7 +7,7 @@ has its variance by the delta method over queries (Deng et al., KDD 2018), never
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from math import isfinite, log
+from math import exp, isfinite, log
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -75,9 +75,10 @@ class Estimate(Settings):
     treatment: float
     """Its value in the arm."""
     lift: float
-    """treatment / control - 1."""
+    """treatment / control - 1; -1 where the arm has none of it, about -1 then with CUPED."""
     low: float
-    """Lower end of the 95% interval of the lift, for one look only."""
+    """Lower end of the 95% interval of the lift, for one look only; of the lift's logarithm, or,
+    where that is known to no better than a factor of e, of the difference: then below -1."""
     high: float
     """Upper end."""
     p_value: float = Field(ge=0, le=1)
@@ -97,7 +98,7 @@ class Estimate(Settings):
 
     @property
     def error(self) -> float:
-        """The standard error of log(1 + lift)."""
+        """The standard error of log(1 + lift), where the interval is of that."""
         return log((1 + self.high) / (1 + self.low)) / (2 * _Z)
 
     def within(self, bound: float) -> Interval:
@@ -105,12 +106,13 @@ class Estimate(Settings):
 
         Whether it is significant is said by |z|, the test of the difference, as it is by p.
         """
-        width = bound * self.error
-        return Interval(
-            low=(1 + self.lift) * float(np.exp(-width)) - 1,
-            high=(1 + self.lift) * float(np.exp(width)) - 1,
-            significant=abs(self.z) > bound,
-        )
+        if self.low < -1:
+            width = bound * (self.high - self.low) / (2 * _Z)
+            low, high = self.lift - width, self.lift + width
+        else:
+            width = bound * self.error
+            low, high = ((1 + self.lift) * float(np.exp(by)) - 1 for by in (-width, width))
+        return Interval(low=low, high=high, significant=abs(self.z) > bound)
 
 
 class SampleRatio(Settings):
@@ -179,13 +181,15 @@ def compare(
             estimator = metric_of(metric, cuped=adjusted)
             needed = estimator.aggr_cols.mean_cols
             found = estimator.analyze_aggregates(_only(control, needed), _only(treatment, needed))
-            numbers = (
-                found.rel_effect_size,
-                found.rel_effect_size_ci_lower,
-                found.rel_effect_size_ci_upper,
-                found.statistic,
-            )
-            if not all(isfinite(number) for number in numbers) or found.control <= 0:
+            lift, z = found.rel_effect_size, found.statistic
+            low, high = found.rel_effect_size_ci_lower, found.rel_effect_size_ci_upper
+            if found.control <= 0 or not isfinite(z):
+                continue
+            # An arm without a click is the plainest result there is, and has no logarithm.
+            if not (found.treatment > 0 and 1 + high <= (1 + lift) * exp(_Z)):
+                low = lift + (found.effect_size_ci_lower - found.effect_size) / found.control
+                high = lift + (found.effect_size_ci_upper - found.effect_size) / found.control
+            if not all(map(isfinite, (lift, low, high))):
                 continue
             estimates.append(
                 Estimate(
@@ -194,11 +198,11 @@ def compare(
                     cuped=adjusted,
                     control=found.control,
                     treatment=found.treatment,
-                    lift=found.rel_effect_size,
-                    low=found.rel_effect_size_ci_lower,
-                    high=found.rel_effect_size_ci_upper,
+                    lift=lift,
+                    low=low,
+                    high=high,
                     p_value=found.pvalue,
-                    z=found.statistic,
+                    z=z,
                     queries=control.count() + treatment.count(),
                 )
             )

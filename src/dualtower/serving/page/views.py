@@ -110,14 +110,7 @@ def chart(store: EventStore, experiment: Experiment) -> dict[str, Any]:
         ],
         "guardrails": [] if report.guardrails is None else table(report.guardrails),
         "verdicts": verdicts(report),
-        "notes": [
-            *report.notes,
-            *(
-                f"Nothing compares {arm} with {report.control} yet."
-                for arm in report.arms
-                if report.cumulative and arm not in compared
-            ),
-        ],
+        "notes": report.notes,
     }
 
 
