@@ -108,6 +108,36 @@ def test_what_queries_did_before_joins_by_id() -> None:
     assert query_sums(before)["orders"].to_list() == [1, 1]
 
 
+def test_the_unit_of_time_is_that_of_the_experiments_own_rows() -> None:
+    seconds = frame(ROWS).with_columns(
+        pl.col("timestamp").str.to_datetime().dt.epoch("s").cast(pl.Float64)
+    )
+    clicked = ("u9", None, None, "click", 1_714_600_000_000.0, None)
+    foreign = pl.DataFrame([clicked], schema=seconds.schema, orient="row")
+    found = read_observations(pl.concat([foreign, seconds]), "e", ("a", "b"))
+    assert found.impressions.tolist() == [[10, 0, 4], [0, 1, 0]]
+    assert found.first_day == "2024-05-01"
+    assert found.notes == ("events (in memory): column 'timestamp' was read as seconds since 1970",)
+
+
+def test_what_queries_did_in_the_experiment_is_not_what_they_did_before() -> None:
+    # One store holds both, so it may be named for both.
+    earlier: list[Row] = [
+        ("u2", "other", "x", "exposure", "2024-04-30 10:00:00", 6),
+        ("u2", "other", "x", "click", "2024-05-01 23:59:58", None),
+        ("u1", "other", "x", "click", "2024-05-01 23:59:59", None),  # the first exposure's second
+    ]
+    found = read(ROWS, before=frame([*earlier, *ROWS]))
+    assert found.before is not None
+    assert found.before.impressions.tolist() == [0, 6]
+    assert found.before.clicks.tolist() == [0, 1]
+    assert found.before.gmv.tolist() == [0, 0]
+    assert found.notes == (
+        "8 rows of the table of the time before are from the experiment's first exposure on, and "
+        "are left out of it.",
+    )
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [

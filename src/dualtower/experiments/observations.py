@@ -1,7 +1,7 @@
 """From a log of exposures, clicks and orders to sums per query and day, the unit of all tests."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -101,7 +101,8 @@ def read_observations(
             frame, lazy too).
         experiment: whose rows count.
         arms: names of the arms, the control first.
-        before: table of the time before the start with query_id, kind and value, for CUPED.
+        before: table of the time before the start with query_id, kind and value, for CUPED. Where
+            it has timestamps, rows from the experiment's first exposure on do not count.
 
     Raises:
         DataError: a table that cannot be read, a missing column, a row that is not as it should be,
@@ -111,7 +112,8 @@ def read_observations(
     require_columns(
         table, {name: name for name in ("query_id", "experiment", "arm", "kind", "timestamp")}
     )
-    time, time_rule, note = microseconds(table, "timestamp")
+    # Others may write in another unit, which the size of the numbers tells.
+    time, time_rule, note = microseconds(_part(table, _rows_of(experiment)), "timestamp")
     rules = [*event_rules(table), time_rule, arm_rule(arms)]
     of_experiment = checked_rows(table, experiment, rules)
     mine = of_experiment & pl.col("kind").cast(pl.String).is_in(KINDS)
@@ -136,7 +138,9 @@ def read_observations(
             f"{table.name}: no query has an exposure in one arm of experiment {experiment!r}; "
             "rows of kind 'exposure' say which queries saw which arm"
         )
-    first = int(kept["exposed_at"].min()) // _DAY  # type: ignore[arg-type]
+    start = int(kept["exposed_at"].min())  # type: ignore[arg-type]
+    first = start // _DAY
+    earlier, late = (None, []) if before is None else _before(before, kept.select("query"), start)
     numbered = kept.select("query", "exposed_at", place=pl.int_range(pl.len()))
     joined = once.join(numbered.lazy(), on="query")
     daily = collect(
@@ -169,7 +173,7 @@ def read_observations(
         exposed=(kept["exposed_at"] // _DAY - first).to_numpy().astype(np.int64),
         **sums,
         first_day=datetime.fromtimestamp(first * 86_400, UTC).date().isoformat(),
-        before=None if before is None else _before(before, kept.select("query")),
+        before=earlier,
         left_out=LeftOut(
             elsewhere=counts[0],
             repeated=counts[1] - int(found["rows"].sum()),
@@ -177,7 +181,7 @@ def read_observations(
             unexposed_queries=found.filter(unexposed & ~crossed).height,
             early=int(kept["rows"].sum()) - int(daily["rows"].sum()),
         ),
-        notes=() if note is None else (note,),
+        notes=(*([] if note is None else [note]), *late),
     )
 
 
@@ -190,20 +194,53 @@ def query_sums(events: Any) -> pl.DataFrame:
     Raises:
         DataError: as `read_observations`.
     """
+    return _sums_of(_opened(events))
+
+
+def _opened(events: Any) -> Table:
     table = open_table(events, "events", id_columns=("query_id",))
     require_columns(table, {name: name for name in ("query_id", "kind")})
     check_rules(table, event_rules(table))
+    return table
+
+
+def _sums_of(table: Table) -> pl.DataFrame:
     counted = pl.col("kind").cast(pl.String).is_in(KINDS)
     rows = distinct(table, table.frame.filter(counted).select(*_columns(table)))
     return collect(table, rows.group_by("query").agg(*_sums())).sort("query")
 
 
-def _before(source: Any, queries: pl.DataFrame) -> Before:
-    joined = queries.join(query_sums(source), on="query", how="left", maintain_order="left")
+def _before(source: Any, queries: pl.DataFrame, start: int) -> tuple[Before, list[str]]:
+    """What the queries did before `start`, and what a reader has to know of the table.
+
+    What came after the start is no covariate: the arms differ in it.
+    """
+    table, notes = _opened(source), []
+    if "timestamp" in table.schema:
+        time, rule, _ = microseconds(table, "timestamp")
+        check_rules(table, [rule])
+        late = collect(table, table.frame.select((time >= start).sum())).item()
+        table = _part(table, time < start)
+        if late:
+            notes.append(
+                f"{late:,} rows of the table of the time before are from the experiment's first "
+                "exposure on, and are left out of it."
+            )
+    joined = queries.join(_sums_of(table), on="query", how="left", maintain_order="left")
     impressions, clicks, gmv = (
         joined[name].fill_null(0.0).to_numpy() for name in ("impressions", "clicks", "gmv")
     )
-    return Before(impressions=impressions, clicks=clicks, gmv=gmv)
+    return Before(impressions=impressions, clicks=clicks, gmv=gmv), notes
+
+
+def _part(table: Table, rows: pl.Expr) -> Table:
+    """Some rows of a table."""
+    parts = tuple((name, part.filter(rows)) for name, part in table.parts)
+    return replace(table, frame=table.frame.filter(rows), parts=parts)
+
+
+def _rows_of(experiment: str) -> pl.Expr:
+    return (pl.col("experiment").cast(pl.String) == experiment).fill_null(False)
 
 
 def _columns(table: Table) -> list[pl.Expr]:
@@ -226,7 +263,7 @@ def checked_rows(table: Table, experiment: str, rules: Sequence[Rule]) -> pl.Exp
     Raises:
         DataError: one of them breaks a rule.
     """
-    mine = (pl.col("experiment").cast(pl.String) == experiment).fill_null(False)
+    mine = _rows_of(experiment)
     check_rules(table, [Rule(rule.column, rule.broken & mine, rule.problem) for rule in rules])
     return mine
 
