@@ -1,6 +1,7 @@
 import json
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,9 @@ import pytest
 from pydantic import SecretStr
 
 from dualtower import models
+from dualtower.serving.engine import Engine
 from dualtower.serving.front import Front, names_this_machine
+from dualtower.serving.http import MISTAKE
 from dualtower.serving.protocol import plain_request
 from dualtower.serving.ranking import Ranking
 from dualtower.serving.routes import Routes
@@ -163,12 +166,49 @@ def test_ways_change_within_a_connection(port: int) -> None:
     assert answers[5] == {"status": "alive"}
 
 
-def test_a_mistake_of_ours_is_a_500(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: Any) -> None:
+def test_a_mistake_of_ours_is_a_500_and_counts_once(
+    port: int, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("a mistake")
 
-    monkeypatch.setattr(Server, "recommend", fail)
-    assert b"500" in talk(port, post())[0][0]
+    monkeypatch.setattr(Engine, "recommend", fail)
+    for count, sent in enumerate((post(), chunked()), start=1):
+        status, _, body = talk(port, sent)[0]
+        assert b"500" in status
+        assert body == {"error": MISTAKE}
+        assert server.metrics.failed_answers.total() == count
+        assert server.metrics.requests["/recommend", 500] == count
+
+
+@pytest.mark.parametrize(
+    ("start", "more"),
+    [
+        (b"GET /" + b"x" * 60_000, b"x" * 60_000),
+        (b"GET / HTTP/1.1\r\na: b", b"x" * 60_000),
+        (b"GET / HTTP/1.1\r\n", b"name: value\r\n" * 5_000),
+        (b"GET / HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n0\r\n",
+         b"a: " + b"x" * 60_000 + b"\r\n"),
+    ],
+)  # fmt: skip
+def test_a_request_without_an_end_is_ended(port: int, start: bytes, more: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(start)
+        sent = 0
+        with suppress(ConnectionError):
+            while sent < 1_000:
+                connection.sendall(more)
+                sent += 1
+    assert sent < 1_000
+
+
+def test_long_heads_and_small_chunks_are_read(port: int) -> None:
+    head = b"x-long: " + b"x" * 60_000
+    assert b"200" in talk(port, post(ASKED, *HEAD, head, b"content-length: 26"))[0][0]
+    chunks = b"".join(b"1\r\n%c\r\n" % letter for letter in ASKED.ljust(1_000))
+    lines = (b"POST /recommend HTTP/1.1", *HEAD, head, b"transfer-encoding: chunked")
+    begin = b"\r\n".join((*lines, b"", b""))
+    assert b"200" in talk(port, begin[:50_000], begin[50_000:], chunks, b"0\r\n\r\n")[0][0]
 
 
 def test_the_token_on_the_short_way(server: Server) -> None:

@@ -15,7 +15,7 @@ import dualtower
 from dualtower.serving import documents
 from dualtower.serving.event import LONGEST_ID
 from dualtower.serving.front import Front
-from dualtower.serving.http import Handler, failure, guarded
+from dualtower.serving.http import MISTAKE, Handler, failure, guarded
 from dualtower.serving.page import documents as pages
 from dualtower.serving.page.routes import PageRoutes
 from dualtower.serving.routes import Routes
@@ -135,6 +135,10 @@ def _documented(server: Server, routes: Routes) -> FastAPI:
         if error.status_code == 404:
             return failure(404, f"{request.url.path[:100]}: no such address; /docs lists them")
         return failure(error.status_code, str(error.detail), error.headers)
+
+    @app.exception_handler(Exception)
+    async def mistake(request: Request, error: Exception) -> Response:
+        return failure(500, MISTAKE)
 
     if server.settings.token is not None:
         app.openapi = _with_token(app.openapi)  # type: ignore[method-assign]

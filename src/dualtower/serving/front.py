@@ -1,5 +1,6 @@
 """What every request passes first: a check of its Host, and the busiest route's short way."""
 
+import logging
 from functools import lru_cache
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -7,6 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from dualtower.errors import DualtowerError
 from dualtower.serving.http import (
     JSON,
+    MISTAKE,
     Headers,
     RefusedError,
     check_body,
@@ -19,6 +21,7 @@ from dualtower.serving.routes import Routes
 from dualtower.serving.server import Server
 from dualtower.serving.settings import is_loopback
 
+_LOG = logging.getLogger("uvicorn.error")
 _RECOMMEND = "/recommend"
 _CONTENT_TYPE = (b"content-type", JSON.encode())
 _FOREIGN = (
@@ -40,6 +43,8 @@ class Front:
         self._routes = routes
         self._counts = server.metrics.requests
         self._any_host = server.settings.token is not None
+        self.max_body_bytes = server.settings.max_body_bytes
+        """Of a request."""
         self.has_short_way = server.ranking is None
         """Whether `recommend` may be asked: nobody waits for a ranker there."""
 
@@ -69,10 +74,14 @@ class Front:
             body = self._routes.best(content)
         except (RefusedError, DualtowerError) as error:
             response = failure(*refusal(error))
-            self._counts[_RECOMMEND, response.status_code] += 1
-            return response.status_code, response.raw_headers, bytes(response.body)
-        self._counts[_RECOMMEND, 200] += 1
-        return 200, ((b"content-length", b"%d" % len(body)), _CONTENT_TYPE), body
+        except Exception:
+            _LOG.exception("POST /recommend")
+            response = failure(500, MISTAKE)
+        else:
+            self._counts[_RECOMMEND, 200] += 1
+            return 200, ((b"content-length", b"%d" % len(body)), _CONTENT_TYPE), body
+        self._counts[_RECOMMEND, response.status_code] += 1
+        return response.status_code, response.raw_headers, bytes(response.body)
 
     def _check_host(self, headers: Headers) -> None:
         """Refuse a page whose own name was made to point at this machine.

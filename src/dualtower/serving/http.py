@@ -18,6 +18,8 @@ Handler = Callable[[Request], Awaitable[Response]]
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 JSON = "application/json"
 _JSON_BYTES = JSON.encode()
+MISTAKE = "a mistake in the server; its log says more"
+"""What is said where a request ends in an exception that nobody foresaw."""
 
 
 class RefusedError(Exception):
@@ -165,6 +167,9 @@ def guarded(server: Server, route: str, handler: Handler, *, open_to_all: bool =
             response = await handler(request)
         except (RefusedError, DualtowerError) as error:
             response = failure(*refusal(error))
+        except Exception:
+            counts[route, 500] += 1
+            raise
         counts[route, response.status_code] += 1
         return response
 

@@ -15,6 +15,10 @@ from dualtower.serving.front import Front
 _START = b"POST /recommend HTTP/1.1\r\n"
 _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([\t\x20-\x7e\x80-\xff]*)\r\n")
 _LONGEST_HEAD, _MOST_DIGITS = 8_192, 9
+_LARGEST_HEAD = 65_536
+"""Bytes of a request before its body; that many more may have come when they are counted."""
+_MOST_FRAMING = 6
+"""Times a body's bytes that a chunked one takes: each byte may be a chunk of its own."""
 _FRAMING = {b"transfer-encoding", b"connection", b"proxy-connection", b"expect", b"upgrade"}
 """Headers that may change where a request ends or how it is answered."""
 
@@ -51,7 +55,8 @@ class Protocol(HttpToolsProtocol):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._front = cast(Front, self.app)
-        self._within_message = False
+        self._within_message = self._within_head = False
+        self._size = 0
 
     def data_received(self, data: bytes) -> None:
         """Reply at once where that is possible."""
@@ -60,12 +65,9 @@ class Protocol(HttpToolsProtocol):
         request = plain_request(data) if idle and self._front.has_short_way else None
         if request is None:
             super().data_received(data)
+            self._limit(len(data))
             return
-        try:
-            status, headers, body = self._front.recommend(*request)
-        except Exception:  # a mistake of ours, which is answered and logged the long way
-            super().data_received(data)
-            return
+        status, headers, body = self._front.recommend(*request)
         head = [STATUS_LINE[status]]
         for name, value in (*self.server_state.default_headers, *headers):
             head += (name, b": ", value, b"\r\n")
@@ -74,10 +76,29 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """From now on the parser holds a part of a request."""
-        self._within_message = True
+        self._within_message = self._within_head = True
+        self._size = 0
         super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """What follows is the body."""
+        self._within_head = False
+        super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """The parser holds nothing any more."""
         self._within_message = False
         super().on_message_complete()
+
+    def _limit(self, size: int) -> None:
+        """End a connection whose request has no end, after `size` more bytes of it.
+
+        uvicorn keeps an address and headers of any length, and those behind a chunked body.
+        """
+        if not self._within_message or self.transport.is_closing():
+            return
+        self._size += size
+        if self._within_head and self._size > _LARGEST_HEAD:
+            self.send_400_response(f"Address and headers: more than {_LARGEST_HEAD} bytes.")
+        elif self._size > _LARGEST_HEAD + _MOST_FRAMING * self._front.max_body_bytes:
+            self.transport.close()
