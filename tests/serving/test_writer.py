@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from dualtower.errors import StoreError
+from dualtower.serving import writer as writers
 from dualtower.serving.event import Event
 from dualtower.serving.store import Block
 from dualtower.serving.writer import EventWriter
@@ -54,6 +55,27 @@ def test_events_that_wait_together_are_committed_together() -> None:
     assert asyncio.run(work()) == [[True, True], [False, True]]
     assert store.groups == [["a", "b", "b", "c"]]
     assert applied == ["a", "b", "c"]
+
+
+def test_only_so_many_events_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writers, "MOST_WAITING", 3)
+    store, lost = Memory(), list[BaseException]()
+
+    async def work() -> None:
+        writer = EventWriter(store, lambda events: None)
+        waiting = [asyncio.create_task(writer.write([event(name)])) for name in "ab"]
+        await asyncio.sleep(0)
+        writer.post([event("c"), event("d")], lost.append)
+        with pytest.raises(StoreError, match="too slow: 2 events wait for it"):
+            await writer.write([event("c"), event("d")])
+        writer.start()
+        assert await asyncio.gather(*waiting) == [[True], [True]]
+        assert await writer.write([event("c"), event("d"), event("e")]) == [True] * 3
+        await writer.stop()
+
+    asyncio.run(work())
+    assert store.groups == [["a", "b"], ["c", "d", "e"]]
+    assert len(lost) == 1
 
 
 def test_nothing_is_acknowledged_or_applied_where_the_store_fails() -> None:

@@ -3,10 +3,13 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
+from dualtower.errors import StoreError
 from dualtower.serving.event import Event
 from dualtower.serving.store import EventStore
 
 _MOST_TOGETHER = 1_024
+MOST_WAITING = 100_000
+"""Events; with so many a store that hangs takes some hundred megabytes of memory, and no more."""
 
 
 class EventWriter:
@@ -20,6 +23,8 @@ class EventWriter:
         self._store = store
         self._apply = apply
         self._waiting: list[tuple[list[Event], asyncio.Future[list[bool]]]] = []
+        self._count = 0
+        """Events in `_waiting`."""
         self._wakes = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.gate = asyncio.Lock()
@@ -60,7 +65,12 @@ class EventWriter:
 
     def _queued(self, events: list[Event]) -> "asyncio.Future[list[bool]]":
         future: asyncio.Future[list[bool]] = asyncio.get_running_loop().create_future()
+        if self._count + len(events) > MOST_WAITING:
+            message = f"the event store is too slow: {self._count:,} events wait for it"
+            future.set_exception(StoreError(message))
+            return future
         self._waiting.append((events, future))
+        self._count += len(events)
         self._wakes.set()
         return future
 
@@ -80,6 +90,7 @@ class EventWriter:
                 break
             count += 1
         group, self._waiting = self._waiting[:count], self._waiting[count:]
+        self._count -= sum(len(events) for events, _ in group)
         return group
 
     async def _commit(self, group: list[tuple[list[Event], "asyncio.Future[list[bool]]"]]) -> None:
