@@ -1,7 +1,10 @@
+import gc
 import json
 import shutil
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -12,6 +15,8 @@ from pydantic import SecretStr
 from dualtower import models
 from dualtower.experiments.assignment import Arm, Experiment
 from dualtower.serving import deck as decks
+from dualtower.serving.engine import Engine
+from dualtower.serving.http import MISTAKE
 from dualtower.serving.server import Server, open_deck
 from dualtower.serving.settings import ServeConfig
 from dualtower.serving.store import open_store
@@ -337,12 +342,105 @@ def test_the_watch_loads_what_was_replaced(tmp_path: Path) -> None:
     server = Server(open_deck(folder, store, None), store, ServeConfig(), notes.append)
     with local_client(server) as client:
         assert client.portal is not None
-        seen: dict[str | None, Any] = {None: None}
-        client.portal.call(server.reload_changed, seen)
+        refused: dict[str | None, Any] = {}
+        client.portal.call(server.reload_changed, refused)
+        assert notes == []
+        save_plane(folder)
+        client.portal.call(server.reload_changed, refused)
         assert notes == [f"{folder}: the new bundle serves"]
-        client.portal.call(server.reload_changed, seen)
+        client.portal.call(server.reload_changed, refused)
         assert len(notes) == 1
         shutil.copy(folder / "corpus.npy", folder / "manifest.json")
-        client.portal.call(server.reload_changed, seen)
-        assert "refused, the old bundle stays" in notes[1]
+        for _ in range(2):  # said once, and not tried again
+            client.portal.call(server.reload_changed, refused)
+            assert "refused, the old bundle stays" in notes[1]
+            assert len(notes) == 2
         assert client.post("/recommend", json={"query_id": "q1"}).status_code == 200
+
+
+def test_the_watch_sees_what_was_replaced_before_it_began(tmp_path: Path) -> None:
+    server = make(tmp_path)
+    first = server.deck.of_arm(None)
+    save_plane(tmp_path / "bundle")
+    with local_client(server) as client:
+        assert client.portal is not None
+        client.portal.call(server.reload_changed, {})
+    assert server.deck.of_arm(None) is not first
+
+
+def test_the_watch_leaves_alone_what_was_asked_for(tmp_path: Path) -> None:
+    other = save_plane(tmp_path / "other")
+    server = make(tmp_path, token=SecretStr(TOKEN))
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    with local_client(server, headers=headers) as client:
+        assert client.portal is not None
+        save_plane(tmp_path / "bundle")  # what was served, replaced just before
+        assert client.post("/bundle", json={"path": "other"}).status_code == 200
+        asked_for = server.deck.of_arm(None)
+        client.portal.call(server.reload_changed, {})
+        assert server.deck.of_arm(None) is asked_for
+    assert asked_for.folder == other
+
+
+def test_what_the_watch_replaces_is_let_go_of_beside_the_answers(tmp_path: Path) -> None:
+    server, threads = make(tmp_path), list[int]()
+    weakref.finalize(server.deck.of_arm(None).engine, lambda: threads.append(get_ident()))
+    with local_client(server) as client:
+        assert client.portal is not None
+        save_plane(tmp_path / "bundle")
+        client.portal.call(server.reload_changed, {})
+        gc.collect()
+        assert len(threads) == 1
+        assert threads[0] not in (client.portal.call(get_ident), get_ident())
+
+
+def test_bundles_stay_below_the_folder_of_the_first(guarded: TestClient, tmp_path: Path) -> None:
+    save_plane(tmp_path / "old" / "other")
+    assert guarded.post("/bundle", json={"path": "old/other"}).status_code == 200
+    assert guarded.post("/bundle", json={"path": "bundle"}).status_code == 200
+
+
+def experiment_of(tmp_path: Path) -> Experiment:
+    arms = tuple(Arm(name=name, bundle=str(tmp_path / "bundle")) for name in "ab")
+    return Experiment(name="test", salt="s", arms=arms)
+
+
+def test_events_of_no_arm_of_the_experiment(tmp_path: Path) -> None:
+    event = {"event_id": "e", "query_id": "q", "item_id": "i1", "timestamp": 1}
+    wrong = {**event, "event_id": "f", "experiment": "test", "arm": "c"}
+    with local_client(make(tmp_path, experiment_of(tmp_path))) as client:
+        reply = client.post("/events", json={"events": [event, wrong]})
+        assert reply.status_code == 422
+        assert reply.json()["error"] == (
+            "events[1].arm: 'c' is no arm of experiment 'test'; they are a, b"
+        )
+        for number, name in enumerate(("test", "last year's", "another")):
+            sent = {**event, "event_id": str(number), "experiment": name, "arm": "a"}
+            assert client.post("/events", json={"events": [sent]}).status_code == 200
+        text = client.get("/metrics").text
+    assert 'dualtower_events_total{kind="click",experiment="test",arm="a"} 1' in text
+    assert 'dualtower_events_total{kind="click",experiment="other",arm=""} 2' in text
+    assert "another" not in text
+
+
+def test_an_answer_is_counted_once(tmp_path: Path) -> None:
+    with local_client(make(tmp_path, experiment_of(tmp_path))) as client:
+        assert client.post("/recommend", json={"query_id": ""}).status_code == 422
+        text = client.get("/metrics").text
+    assert "dualtower_recommend_seconds_count 0" in text
+    assert "dualtower_answers_total{" not in text
+    assert "dualtower_failed_answers_total{" in text
+
+
+def test_a_mistake_of_ours_is_counted_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("a mistake")
+
+    monkeypatch.setattr(Engine, "similar", fail)
+    with local_client(make(tmp_path), raise_server_exceptions=False) as client:
+        reply = client.get("/similar/i1")
+        text = client.get("/metrics").text
+    assert (reply.status_code, reply.json()) == (500, {"error": MISTAKE})
+    assert 'dualtower_requests_total{route="/similar/{item:path}",status="500"} 1' in text

@@ -11,6 +11,7 @@ import numpy as np
 
 from dualtower.errors import BundleError, ConfigError, DualtowerError
 from dualtower.experiments.assignment import Experiment
+from dualtower.files import MANIFEST
 from dualtower.retrieval.bundle import Bundle
 from dualtower.retrieval.recall import measure_recall
 from dualtower.serving.engine import Engine
@@ -24,6 +25,8 @@ _RECALL_SLACK = 0.05
 """The recall of so few queries may be this far below the manifest's."""
 _TOWER_SLACK = 1e-4
 _LOWEST_PRIORITY = 19
+Stamp = tuple[int, int]
+"""Tells one manifest in a folder from the next."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Served:
     engine: Engine
     live: LiveState
     folder: Path
+    stamp: Stamp | None
+    """Of the folder, from before it was read."""
 
 
 class Deck:
@@ -81,21 +86,31 @@ def load_served(folder: Path, store: EventStore | None) -> Served:
         BundleError: it is damaged, of another version, or does not answer as it should.
         StoreError: the events cannot be read.
     """
+    stamp = stamp_of(folder)
     bundle = Bundle.load(folder)
     engine = Engine(bundle)
     self_test(engine, folder)
     live = engine.live_state()
     if store is not None:
         live.catch_up(store)
-    return Served(engine, live, folder)
+    return Served(engine, live, folder, stamp)
+
+
+def stamp_of(folder: Path) -> Stamp | None:
+    """What tells the bundle in a folder from the one that takes its place; None without one."""
+    try:
+        found = (folder / MANIFEST).stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def self_test(engine: Engine, folder: Path) -> None:
     """Answer known queries, which also brings what they read into memory.
 
     Raises:
-        BundleError: an answer is short or not finite, the query tower differs from the model, or
-            the index finds less than the manifest says.
+        BundleError: query vectors are not finite, the query tower differs from the model, or the
+            index finds less than the manifest says.
     """
     bundle = engine.bundle
     encoder = bundle.encoder

@@ -13,9 +13,8 @@ import msgspec
 from dualtower.errors import ConfigError, DataError, DualtowerError
 from dualtower.experiments.assignment import Experiment
 from dualtower.experiments.observations import NOTHING_KINDS
-from dualtower.files import MANIFEST
 from dualtower.serving.bodies import RecommendBody
-from dualtower.serving.deck import Deck, Served, load_quietly, load_served
+from dualtower.serving.deck import Deck, Served, Stamp, load_quietly, load_served, stamp_of
 from dualtower.serving.engine import Answer
 from dualtower.serving.event import SENT_KINDS, Event, Id
 from dualtower.serving.metrics import Metrics
@@ -55,6 +54,10 @@ class Server:
         self.stopping = False
         self._writer = None if store is None else EventWriter(store, self._apply)
         self._swapping = asyncio.Lock()
+        self._roots = {
+            arm: Path(settings.bundles or served.folder.parent).resolve()
+            for arm, served in deck.arms().items()
+        }
         self._watcher: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -119,16 +122,17 @@ class Server:
     def _answered(
         self, body: RecommendBody, arm: str | None, items: Any, scores: Any, start: float
     ) -> dict[str, Any]:
-        """The answer, counted and logged."""
-        self.metrics.short_answers += len(items) < body.asked
-        self.metrics.answers[arm or ""] += 1
+        """The answer, logged and counted."""
         seconds = time.perf_counter() - start
-        self.metrics.observe(seconds)
         if arm is not None:
             first = None if len(items) == 0 else items[0]
             if first is not None and not isinstance(first, str):
                 first = int(first)
+            # First, for it refuses an id that no event can have.
             self._log(body, arm, "exposure" if len(items) else "empty", first, len(items), seconds)
+        self.metrics.observe(seconds)
+        self.metrics.short_answers += len(items) < body.asked
+        self.metrics.answers[arm or ""] += 1
         return {"items": items, "scores": scores, **self.named(arm)}
 
     def _failed(self, body: RecommendBody, arm: str | None, start: float) -> None:
@@ -143,6 +147,7 @@ class Server:
 
         Raises:
             ConfigError: the server keeps no events.
+            DataError: an event of the running experiment is of no arm of it.
             StoreError: nothing was acknowledged.
         """
         if self._writer is None:
@@ -150,9 +155,27 @@ class Server:
                 "events: this server keeps none; start it with --events FILE or --events "
                 "postgresql://…"
             )
+        for place, event in enumerate(events):
+            self._check_arm(event, f"events[{place}].")
         fresh = await self._writer.write(events)
         self.metrics.repeated_events += fresh.count(False)
         return fresh
+
+    def _check_arm(self, event: Event, where: str) -> None:
+        """Refuse what the experiment's report would stumble over ever after.
+
+        Raises:
+            DataError: the event is the running experiment's, and of no arm of it.
+        """
+        experiment = self.deck.experiment
+        if experiment is None or event.experiment != experiment.name:
+            return
+        if event.arm not in experiment.shares:
+            known = ", ".join(experiment.shares)
+            raise DataError(
+                f"{where}arm: {event.arm!r} is no arm of experiment {experiment.name!r}; "
+                f"they are {known}"
+            )
 
     def named(self, arm: str | None) -> dict[str, str]:
         """What an answer says of the experiment; nothing where none runs."""
@@ -167,8 +190,8 @@ class Server:
             DataError: it is outside the folder of bundles.
             ConfigError: there is no such arm.
         """
-        current = self.deck.of_arm(arm).folder
-        root = Path(self.settings.bundles or current.parent).resolve()
+        self.deck.of_arm(arm)
+        root = self._roots[arm]
         try:
             folder = (root / path).resolve()
         except (OSError, ValueError):  # too long, or with a character that no path has
@@ -188,16 +211,18 @@ class Server:
         """
         async with self._swapping:
             self.deck.of_arm(arm)
-            try:
-                served = await asyncio.to_thread(
-                    load_quietly, lambda: load_served(folder, self.store)
-                )
-                await self._catch_up_and_place(arm, served)
-            except DualtowerError:
-                self.metrics.swaps["refused"] += 1
-                raise
-            self.metrics.swaps["loaded"] += 1
-            return served
+            return await self._exchange(folder, arm)
+
+    async def _exchange(self, folder: Path, arm: str | None) -> Served:
+        """As `swap`, for who holds its lock."""
+        try:
+            served = await asyncio.to_thread(load_quietly, lambda: load_served(folder, self.store))
+            await self._catch_up_and_place(arm, served)
+        except DualtowerError:
+            self.metrics.swaps["refused"] += 1
+            raise
+        self.metrics.swaps["loaded"] += 1
+        return served
 
     async def _catch_up_and_place(self, arm: str | None, served: Served) -> None:
         old = [self.deck.of_arm(arm)]
@@ -245,32 +270,50 @@ class Server:
         # Arms that share a bundle share its events.
         for live in {id(served.live): served.live for served in self.deck.arms().values()}.values():
             live.apply(events)
+        running = self.deck.experiment
         for event in events:
-            self.metrics.events[event.kind, event.experiment or "", event.arm or ""] += 1
+            # Other names are the senders' own, and there may be any number of them.
+            mine = running is not None and event.experiment == running.name
+            other = "" if event.experiment is None else "other"
+            names = (event.experiment, event.arm) if mine else (other, "")
+            self.metrics.events[event.kind, names[0] or "", names[1] or ""] += 1
 
     async def _watch(self) -> None:
-        seen = {arm: _stamp(served.folder) for arm, served in self.deck.arms().items()}
+        refused: dict[str | None, Stamp] = {}
         while True:
             await asyncio.sleep(self.settings.watch_seconds)
-            await self.reload_changed(seen)
+            await self.reload_changed(refused)
 
-    async def reload_changed(self, seen: dict[str | None, Any]) -> None:
-        """Load again what was replaced on disk.
+    async def reload_changed(self, refused: dict[str | None, Stamp]) -> None:
+        """Load again what was replaced on disk since it was loaded.
 
         Args:
-            seen: the stamp of each arm's folder when it was looked at last; brought up to date.
+            refused: the stamp of what each arm refused, not to be tried again; brought up to date.
         """
-        for arm, served in self.deck.arms().items():
-            stamp = _stamp(served.folder)
-            if stamp is None or stamp == seen.get(arm):
-                continue
-            seen[arm] = stamp
-            try:
-                await self.swap(served.folder, arm)
-            except DualtowerError as error:
-                self._note(f"refused, the old bundle stays: {error}")
-            else:
-                self._note(f"{served.folder}: the new bundle serves")
+        for arm in list(self.deck.arms()):
+            # Looked at under the lock: another request may give the arm another folder.
+            async with self._swapping:
+                changed = self._changed(arm, refused)
+                if changed is None:
+                    continue
+                folder, stamp = changed
+                try:
+                    await self._exchange(folder, arm)
+                except DualtowerError as error:
+                    refused[arm] = stamp
+                    self._note(f"refused, the old bundle stays: {error}")
+                else:
+                    self._note(f"{folder}: the new bundle serves")
+
+    def _changed(
+        self, arm: str | None, refused: dict[str | None, Stamp]
+    ) -> tuple[Path, Stamp] | None:
+        """The folder of an arm and its stamp, where another bundle lies there than is served."""
+        served = self.deck.of_arm(arm)
+        stamp = stamp_of(served.folder)
+        if stamp is None or stamp in (served.stamp, refused.get(arm)):
+            return None
+        return served.folder, stamp
 
 
 def open_deck(folder: Path, store: EventStore | None, experiment: Experiment | None) -> Deck:
@@ -336,11 +379,3 @@ def event_of(body: Any) -> Event:
             f"{', '.join(sorted(SENT_KINDS))}"
         )
     return Event(**msgspec.structs.asdict(body))
-
-
-def _stamp(folder: Path) -> tuple[int, int] | None:
-    try:
-        found = (folder / MANIFEST).stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns
