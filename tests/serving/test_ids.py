@@ -64,6 +64,8 @@ def test_a_text_of_a_number_is_found_without_a_join(monkeypatch: pytest.MonkeyPa
     np.testing.assert_array_equal(numbers.rows(["7", "12", "x", "1e3"]), [2, 1, 0, 0])
     np.testing.assert_array_equal(texts.rows([7, 12, 8]), [2, 1, 0])
     assert numbers("9" * 5_000) == 0  # more digits than Python reads
+    large = RowOfId(Vocabulary(pl.Series([7, 2**64 - 1], dtype=pl.UInt64)))
+    np.testing.assert_array_equal(large.rows([7, -1, "-1", str(2**64 - 1)]), [1, 0, 0, 2])
 
 
 def test_integers_stay_numbers() -> None:

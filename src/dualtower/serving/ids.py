@@ -40,9 +40,10 @@ class RowOfId:
         if values.dtype == pl.String:
             self._kind = str
             self._ascending = _Texts(values.gather(order))
-        elif values.dtype.is_integer() and values.dtype != pl.UInt64:
+        elif values.dtype.is_integer():
             self._kind = int
-            self._ascending = _view(values.gather(order).to_numpy())
+            kind = np.uint64 if values.dtype == pl.UInt64 else np.int64
+            self._ascending = _view(values.gather(order).to_numpy(), kind)
         self._rows = _view(order.to_numpy().astype(np.int64) + 1)
 
     def __call__(self, value: Id) -> int:
@@ -84,9 +85,9 @@ class _Texts(Sequence[bytes]):
         return self._data[offsets[place] : offsets[place + 1]].tobytes()
 
 
-def _view(values: npt.NDArray[Any]) -> memoryview:
+def _view(values: npt.NDArray[Any], kind: type[np.integer] = np.int64) -> memoryview:
     """Whole numbers that Python reads one by one, faster than NumPy gives them."""
-    array: Any = np.ascontiguousarray(values, dtype=np.int64)
+    array: Any = np.ascontiguousarray(values, dtype=kind)
     return memoryview(array)
 
 
