@@ -3,11 +3,13 @@
 import re
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 
 from dualtower.errors import DataError
 from dualtower.experiments.plots import lift_chart
 from dualtower.experiments.report import Look, make_report
+from dualtower.experiments.requests import Requests
 from dualtower.experiments.simulator import Plan, simulated_experiment
 
 
@@ -43,6 +45,21 @@ def small(looks: Sequence[Look]) -> tuple[Look, ...]:
         )
         for look in looks
     )
+
+
+def test_the_chart_shows_the_guardrails_of_its_arm() -> None:
+    planned, observations = simulated_experiment(Plan(queries=400, days=3), 0)
+    query = np.arange(1_000)
+    none = np.zeros(1_000, dtype=np.bool_)
+    slow = np.where(query % 2, 0.02, 0.01) + query / 1e6
+    requests = Requests(("control", "treatment"), query, query % 2, slow, none, none, none)
+    report = make_report(observations, planned, requests=requests)
+    chart = lift_chart(report)
+    for text in ("cumulative lift", "mean latency", "99th percentile of latency", "short answers"):
+        assert f"<!-- {text}" in chart
+    worse = [one.verdict for one in report.guardrails.differences].count("worse")  # type: ignore[union-attr]
+    assert worse == chart.count("worse") > 0
+    assert "latency" not in lift_chart(report, guardrails=False)
 
 
 def test_what_cannot_be_drawn() -> None:

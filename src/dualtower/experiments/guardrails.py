@@ -32,6 +32,8 @@ TITLES: dict[GuardrailName, str] = {
     "empty": "empty answers",
     "short": "short answers",
 }
+SECONDS: tuple[GuardrailName, ...] = ("mean_latency", "p99_latency")
+"""Those in seconds; the others are shares of requests."""
 FEW_QUERIES = 100
 """With fewer in an arm nothing is concluded."""
 FEW_FAULTS = 10
@@ -324,7 +326,7 @@ def _verdict(larger: bool, crossed: bool, unlikely: bool) -> Verdict:
 def _enough(control: ArmRequests, arm: ArmRequests, metric: GuardrailName) -> bool:
     if min(control.queries, arm.queries) < FEW_QUERIES:
         return False
-    if metric in ("mean_latency", "p99_latency"):
+    if metric in SECONDS:
         return True
     figures = (*control.figures, *arm.figures)
     faults = sum(one.count for one in figures if one.metric == metric)
@@ -342,7 +344,7 @@ def _sums(query: npt.NDArray[np.int64], values: npt.NDArray[np.generic] | None =
 
 def _shown(metric: GuardrailName, value: float, *, sign: bool = False) -> str:
     plus = "+" if sign else ""
-    if metric in ("mean_latency", "p99_latency"):
+    if metric in SECONDS:
         return f"{1000 * value:{plus}.3g} ms"
     return f"{100 * value:{plus}.2g}%"
 
@@ -355,6 +357,6 @@ def _with_interval(one: Figure) -> str:
 def _said(arm: ArmRequests, metric: GuardrailName) -> str:
     one = _figure(arm, metric)
     assert one is not None
-    if metric in ("mean_latency", "p99_latency"):
+    if metric in SECONDS:
         return _shown(metric, one.value)
     return f"{one.count:,} of {arm.requests:,} ({_shown(metric, one.value)})"

@@ -106,7 +106,10 @@ def chart(store: EventStore, experiment: Experiment) -> dict[str, Any]:
     compared = {found.arm for look in report.cumulative for found in look.estimates}
     return {
         "charts": [
-            {"arm": arm, "svg": lift_chart(report, arm)} for arm in report.arms if arm in compared
+            # The page shows the guardrails of all arms as a table.
+            {"arm": arm, "svg": lift_chart(report, arm, guardrails=False)}
+            for arm in report.arms
+            if arm in compared
         ],
         "guardrails": [] if report.guardrails is None else table(report.guardrails),
         "verdicts": verdicts(report),
