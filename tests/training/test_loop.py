@@ -165,6 +165,19 @@ def test_threads_and_tensorboard_may_differ(tmp_path: Path):
     trained(*WINDOWS_LEAVE_OUT, epochs=1, checkpoint=folder, threads=threads)
 
 
+def test_the_number_of_threads_is_set_for_the_training_alone():
+    before, meanwhile = torch.get_num_threads(), []
+    count = before + 1
+
+    def validate(_: object) -> float:
+        meanwhile.append(torch.get_num_threads())
+        return 0.0
+
+    trained(*WINDOWS_LEAVE_OUT, epochs=1, threads=count, validate=validate)
+    assert meanwhile == [count]
+    assert torch.get_num_threads() == before
+
+
 @pytest.mark.parametrize("name", ["state.safetensors", "manifest.json"])
 def test_a_damaged_checkpoint_is_refused(name: str, tmp_path: Path):
     folder = tmp_path / "checkpoint"

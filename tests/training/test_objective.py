@@ -579,6 +579,16 @@ def test_a_target_in_a_window_gets_the_vector_of_a_request(
         assert_close(objective.query_vectors(batch), network.encode_batch(requests))
 
 
+@pytest.mark.parametrize("correction", ["none", "refined"])
+def test_a_corpus_without_another_item_has_no_negatives_per_positive(correction):
+    dataset = small_dataset()
+    network = dat().build(dataset.space(), dataset.item_features, CPU)
+    config = loop(negatives="per_positive", negative_count=4, logq_correction=correction)
+    check(config, network, 2)
+    with pytest.raises(ConfigError, match=r"the corpus has 1 item\(s\); two are needed"):
+        check(config, network, 1)
+
+
 def test_a_full_softmax_over_too_many_scores_is_refused_with_what_would_fit():
     dataset = small_dataset()
     network = dat().build(dataset.space(), dataset.item_features, CPU)

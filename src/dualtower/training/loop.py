@@ -4,7 +4,8 @@ import copy
 import math
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +64,9 @@ def train(
             f"training: column {log.dataset.schema.weight!r} weighs every training event 0, so "
             "that there is nothing to learn; give weights above 0, or leave columns.weight out"
         )
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
     device = _device(config.device)
     devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng(devices=devices), _threads(config.threads):
         torch.manual_seed(sub_seed(config.seed, INITIAL_WEIGHTS))
         network = model.build(log.dataset.space(), log.dataset.item_features, device)
         try:
@@ -77,6 +76,17 @@ def train(
             model.network = None  # half trained is not fitted
             raise
     network.eval()
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """So many CPU threads meanwhile; None leaves what is set."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(before if count is None else count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class _Run:

@@ -351,6 +351,11 @@ def check(config: TrainingConfig, network: Network, corpus_size: int) -> None:
             f'training: loss = "binary_cross_entropy" with negatives = "{config.negatives}" has no '
             'defined weighting; use negatives = "per_positive" or "shared"'
         )
+    if config.negatives == "per_positive" and corpus_size < 2:
+        raise ConfigError(
+            f'training: negatives = "per_positive" draws other items than the positive, and the '
+            f"corpus has {corpus_size} item(s); two are needed"
+        )
     if config.negatives == "full" and config.batch_size * corpus_size > FULL_SCORES:
         raise ConfigError(
             f'training: negatives = "full" scores all {corpus_size:,} items of the corpus for each '
