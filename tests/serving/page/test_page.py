@@ -151,13 +151,19 @@ def test_a_click_far_down_leaves_the_row_and_says_so_in_view(page: Any, tmp_path
         page.goto(address)
         page.get_by_role("button", name="2", exact=True).click()
         status(page, "Showing 2.")
+        # As in Safari, which does not hold what is in view in its place.
+        page.evaluate("document.documentElement.style.overflowAnchor = 'none'")
         row = page.locator(".arm tbody tr").nth(15).locator("button")
-        row.scroll_into_view_if_needed()
+        row.evaluate("element => element.scrollIntoView({block: 'center'})")
         before = row.bounding_box()["y"]
-        row.click()
+        for count in range(2, 6):  # the history above comes to fill more lines
+            row.click()
+            page.wait_for_function(
+                "n => document.querySelectorAll('#history-list li').length === n", arg=count
+            )
+            page.wait_for_function("() => document.activeElement.closest('.arm') !== null")
+            assert abs(row.bounding_box()["y"] - before) < 2
         status(page, "Stored: 2 clicked")
-        page.wait_for_function("() => document.activeElement.closest('.arm') !== null")
-        assert abs(row.bounding_box()["y"] - before) < 2
         said = page.locator("#status").bounding_box()
         assert 0 <= said["y"] < 100
         # Nothing is cut off at the narrowest, where arrows stand without their words.
