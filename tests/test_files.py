@@ -230,3 +230,15 @@ def test_a_manifest_that_is_no_object_is_refused(tmp_path: Path) -> None:
     (target / "manifest.json.sha256").write_text(sha256(target / "manifest.json") + "\n")
     with pytest.raises(BundleError, match="not a manifest"):
         read_manifest(target, FORMAT, 1)
+
+
+def test_a_folder_is_as_readable_as_the_umask_says(tmp_path: Path) -> None:
+    with replacing_folder(tmp_path / "thing") as folder:
+        (folder / "part.bin").touch(mode=0o600)
+        (folder / "inner").mkdir()
+        write_manifest(folder, {"format": FORMAT, "format_version": 1})
+    mask = os.umask(0)
+    os.umask(mask)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
+    assert modes.pop("inner") == modes.pop("thing") == 0o777 & ~mask
+    assert set(modes.values()) == {0o666 & ~mask}

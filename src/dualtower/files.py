@@ -22,6 +22,7 @@ _POLLS, _POLL_SECONDS = 100, 0.01
 """How long a reader waits for the second of two renames, which follows the first at once."""
 _READS = 10
 """How often a folder that is replaced meanwhile is read, or put in place, again."""
+_REMEDY = "copy the folder again, or make it anew"
 _GRACE_SECONDS = 60.0
 """A new folder younger than this may not have its writer's lock yet."""
 T = TypeVar("T")
@@ -75,6 +76,8 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
         with _locked(beside):
             yield beside
             for file in beside.rglob("*"):
+                if file.is_file():
+                    file.chmod(0o666 & ~_umask())  # some writers make files for their owner alone
                 sync(file)
             sync(beside)
             _put_in_place(beside, target)
@@ -218,7 +221,7 @@ def read_manifest(folder: Path, format_name: str, version: int) -> dict[str, Any
     if not path.is_file() or not guard.is_file():
         raise BundleError(f"{folder}: {MANIFEST} or its .sha256 is missing; not a {format_name}")
     if guard.read_bytes() != f"{sha256(path)}\n".encode():
-        raise BundleError(f"{path}: damaged (SHA-256 differs); write the {format_name} again")
+        raise BundleError(f"{path}: damaged (SHA-256 differs); {_REMEDY}")
     try:
         content: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
@@ -231,9 +234,9 @@ def read_manifest(folder: Path, format_name: str, version: int) -> dict[str, Any
     for name, expected in content["files"].items():
         file = folder / name
         if not file.is_file():
-            raise BundleError(f"{file}: missing; write the {format_name} again")
+            raise BundleError(f"{file}: missing; {_REMEDY}")
         if sha256(file) != expected:
-            raise BundleError(f"{file}: damaged (SHA-256 differs); write the {format_name} again")
+            raise BundleError(f"{file}: damaged (SHA-256 differs); {_REMEDY}")
     return content
 
 
