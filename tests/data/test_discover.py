@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from dualtower.data.config_text import config_text
 from dualtower.data.discover import discover
 from dualtower.errors import DataError
 
@@ -123,3 +124,22 @@ def test_no_interactions_lists_what_was_seen(tmp_path: Path) -> None:
     path = write(tmp_path, "movies.parquet", movies().drop("genre"))
     with pytest.raises(DataError, match=r"no table looks like interactions.*id, title"):
         discover([path])
+
+
+def test_one_broken_time_is_told_and_not_passed_over(tmp_path: Path) -> None:
+    texts = ["2024-01-31 18:05:00"] * 300
+    texts[6] = "2024-13-45 18:05:00"
+    log = write(tmp_path, "log.csv", interactions().with_columns(timestamp=pl.Series(texts)))
+    guess = discover([log])
+    assert guess.config.columns.timestamp is None
+    reason = guess.reasons["columns.timestamp"]
+    assert "timestamp is a time in all but 1 of 300 rows" in reason
+    assert "log.csv: row 7, column 'timestamp': '2024-13-45 18:05:00'" in reason
+    written = config_text(guess, tmp_path / "dualtower.toml")
+    assert '\n# timestamp = ""' in written
+    assert "all but 1 of 300 rows" in " ".join(written.replace("#", "").split())
+
+
+def test_a_column_that_is_no_time_is_not_told_of(tmp_path: Path) -> None:
+    frame = interactions().rename({"timestamp": "date"}).with_columns(date=pl.lit("monday"))
+    assert "columns.timestamp" not in discover([write(tmp_path, "log.csv", frame)]).reasons

@@ -58,7 +58,9 @@ def config_text(
             reason = guess.reasons.get(f"{name}.{setting}")
             meaning = description.description or ""
             lines += _remark(f"{reason}." if reason else meaning)
-            written = reason is not None or value != description.get_default()
+            written = value is not None and (
+                reason is not None or value != description.get_default()
+            )
             lines.append(("" if written else "# ") + f"{setting} = {_toml(value)}")
     return "\n".join(lines) + "\n"
 

@@ -1,7 +1,7 @@
 """Guessing what the user's tables and columns are, for `dualtower init`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from dualtower.data.profiles import (
     profile_tables,
     word_score,
 )
+from dualtower.data.rules import first_fault
 from dualtower.data.split_guess import guess_split
 from dualtower.data.tables import collect
 from dualtower.data.times import calendar_form, microseconds
@@ -85,6 +86,10 @@ def discover(tables: Sequence[str | Path]) -> Guess:
         values[setting] = name
         reasons[f"columns.{setting}"] = reason
         used.add(name)
+    if not {"timestamp", "position"} & values.keys():
+        fault = _nearly_time(interactions, used, values.get("split"))
+        if fault is not None:
+            reasons["columns.timestamp"] = fault
     weight = _find_weight(interactions, used, values.get("split"))
     if weight is not None:
         used.add(weight.name)
@@ -286,6 +291,29 @@ def _is_time(profile: Profile, column: Column, rows: pl.Expr) -> bool:
     except DataError:
         return False
     return not _any(profile, rule.broken & rows)
+
+
+def _nearly_time(interactions: Profile, used: set[str], split: str | None) -> str | None:
+    """What is wrong with a column that is a time in most rows and not in all; None without one."""
+    free = [column for column in interactions.columns if column.name not in used]
+    temporal = [column for column in free if column.dtype.is_temporal()]
+    table, rows = interactions.table, _has_split(split)
+    for column in dict.fromkeys([*temporal, *_by_words(free, TIME_WORDS)]):
+        if column.dtype.is_numeric():
+            continue  # a small number may be anything
+        try:
+            _, rule, _ = microseconds(table, column.name)
+        except DataError:
+            continue
+        broken = int(collect(table, table.frame.select((rule.broken & rows).sum())).item())
+        if broken <= interactions.rows / 2:
+            fault = first_fault(table, replace(rule, broken=rule.broken & rows))
+            return (
+                f"not set, so events stand in the order of the rows: {column.name} is a time in "
+                f"all but {broken:,} of {interactions.rows:,} rows. Mend or remove these and run "
+                f"init again, or set it and see prepare refuse them. The first is {fault}"
+            )
+    return None
 
 
 def _is_weight(profile: Profile, column: Column, rows: pl.Expr) -> bool:

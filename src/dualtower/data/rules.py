@@ -33,10 +33,11 @@ def check_rules(table: Table, rules: Sequence[Rule]) -> None:
     found = collect(table, table.frame.select(flags)).row(0)
     for rule, broken in zip(rules, found, strict=True):
         if broken:
-            raise DataError(_first_fault(table, rule))
+            raise DataError(first_fault(table, rule))
 
 
-def _first_fault(table: Table, rule: Rule) -> str:
+def first_fault(table: Table, rule: Rule) -> str:
+    """The first row that breaks a rule: file, row (from 1), column, value and what is wrong."""
     for name, part in table.parts:
         judged = part.select(value=rule.column, broken=rule.broken).with_row_index("row", offset=1)
         with reading(name):
