@@ -90,6 +90,10 @@ def test_csv_files_of_one_table_share_their_types(tmp_path: Path) -> None:
 def test_missing_file_says_so(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nothing\.csv: no such file, folder or glob"):
         open_table(tmp_path / "nothing.csv", "interactions")
+    with pytest.raises(DataError, match=r"or glob for the interactions table$"):
+        open_table(tmp_path / "nothing.csv", "interactions")
+    with pytest.raises(DataError, match=r"or glob for the table$"):
+        open_table(tmp_path / "nothing.csv", "table")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"empty: the folder .* holds no files"):
         open_table(tmp_path / "empty", "items")
@@ -98,7 +102,7 @@ def test_missing_file_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
 def test_empty_file(tmp_path: Path, name: str) -> None:
     (tmp_path / name).touch()
-    with pytest.raises(DataError, match=r"is empty \(0 bytes\)"):
+    with pytest.raises(DataError, match=r"is empty \(0 bytes\); the interactions table needs"):
         open_table(tmp_path / name, "interactions")
 
 
@@ -177,3 +181,5 @@ def test_missing_column_names_the_nearest_and_all_there_are() -> None:
     message = str(caught.value)
     assert "did you mean 'userid'?" in message
     assert "The columns are: userid, item_id. Set columns.query_id" in message
+    with pytest.raises(DataError, match=r"no column 'q' \(ids\)\. The columns .*\. Name it ids\."):
+        require_columns(table, {"ids": "q"}, remedy="Name it {purpose}.")

@@ -83,12 +83,15 @@ def reading(name: str) -> Iterator[None]:
         ) from error
 
 
-def require_columns(table: Table, columns: Mapping[str, str]) -> None:
+def require_columns(
+    table: Table, columns: Mapping[str, str], *, remedy: str = "Set {purpose} to the right one."
+) -> None:
     """Check that columns exist.
 
     Args:
         table: the table.
         columns: column name by what it is for (the setting that names it).
+        remedy: what to do, for the message; `{purpose}` stands for the setting.
 
     Raises:
         DataError: one does not; the message lists what is there and the nearest name.
@@ -97,10 +100,11 @@ def require_columns(table: Table, columns: Mapping[str, str]) -> None:
     for purpose, column in columns.items():
         if column not in present:
             near = difflib.get_close_matches(column, present, n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            wanted_for = "" if purpose == column else f" ({purpose})"
+            hint = f"; did you mean {near[0]!r}?" if near else "."
             raise DataError(
-                f"{table.name}: no column {column!r} ({purpose}){hint} "
-                f"The columns are: {', '.join(present)}. Set {purpose} to the right one."
+                f"{table.name}: no column {column!r}{wanted_for}{hint} "
+                f"The columns are: {', '.join(present)}. {remedy.format(purpose=purpose)}"
             )
 
 
@@ -126,8 +130,12 @@ def find_files(pattern: str, what: str) -> tuple[Path, ...]:
     found = [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]
     found = [file for file in found if file.is_file()]
     if not found:
-        raise DataError(f"{pattern}: no such file, folder or glob for the {what} table")
+        raise DataError(f"{pattern}: no such file, folder or glob for {_the_table(what)}")
     return tuple(found)
+
+
+def _the_table(what: str) -> str:
+    return "the table" if what == "table" else f"the {what} table"
 
 
 def _open_files(pattern: str, what: str, id_columns: Sequence[str]) -> Table:
@@ -141,7 +149,9 @@ def _open_files(pattern: str, what: str, id_columns: Sequence[str]) -> Table:
         )
     for file in files:
         if file.stat().st_size == 0:
-            raise DataError(f"{file}: is empty (0 bytes); a {what} table is needed")
+            raise DataError(
+                f"{file}: is empty (0 bytes); {_the_table(what)} needs a header and rows"
+            )
     if kinds == {"parquet"}:
         for file in files:
             _check_parquet(file)

@@ -109,9 +109,7 @@ def read_observations(
             an arm that the experiment does not have, or no exposures.
     """
     table = open_table(events, "events", id_columns=("query_id",))
-    require_columns(
-        table, {name: name for name in ("query_id", "experiment", "arm", "kind", "timestamp")}
-    )
+    require_log_columns(table, "query_id", "experiment", "arm", "kind", "timestamp")
     # Others may write in another unit, which the size of the numbers tells.
     time, time_rule, note = microseconds(_part(table, _rows_of(experiment)), "timestamp")
     rules = [*event_rules(table), time_rule, arm_rule(arms)]
@@ -199,7 +197,7 @@ def query_sums(events: Any) -> pl.DataFrame:
 
 def _opened(events: Any) -> Table:
     table = open_table(events, "events", id_columns=("query_id",))
-    require_columns(table, {name: name for name in ("query_id", "kind")})
+    require_log_columns(table, "query_id", "kind")
     check_rules(table, event_rules(table))
     return table
 
@@ -255,6 +253,16 @@ def _columns(table: Table) -> list[pl.Expr]:
         .alias("value"),
     ]
     return [*columns, *([pl.col("event_id")] if "event_id" in table.schema else [])]
+
+
+def require_log_columns(table: Table, *names: str) -> None:
+    """Check that an experiment's log has the columns called so, which no setting renames.
+
+    Raises:
+        DataError: one is missing; the message lists what is there.
+    """
+    remedy = "The log of an experiment has these names (docs/experiments.md): rename its columns."
+    require_columns(table, {name: name for name in names}, remedy=remedy)
 
 
 def checked_rows(table: Table, experiment: str, rules: Sequence[Rule]) -> pl.Expr:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import polars as pl
 
 from dualtower.data.rules import Rule
-from dualtower.data.tables import Table, collect, open_table, require_columns
+from dualtower.data.tables import Table, collect, open_table
 from dualtower.experiments.observations import (
     NOTHING_KINDS,
     Floats,
@@ -17,6 +17,7 @@ from dualtower.experiments.observations import (
     checked_rows,
     distinct,
     event_rules,
+    require_log_columns,
 )
 
 Flags = npt.NDArray[np.bool_]
@@ -61,7 +62,7 @@ def read_requests(events: Any, experiment: str, arms: Sequence[str]) -> Requests
             or an arm that the experiment does not have.
     """
     table = open_table(events, "events", id_columns=("query_id",))
-    require_columns(table, {name: name for name in ("query_id", "experiment", "arm", "kind")})
+    require_log_columns(table, "query_id", "experiment", "arm", "kind")
     kind = pl.col("kind").cast(pl.String)
     mine = checked_rows(table, experiment, [*event_rules(table), arm_rule(arms), *_rules(table)])
     columns = [

@@ -29,7 +29,11 @@ def read_ids(path: Path, column: str) -> pl.Series:
         DataError: the file cannot be read or has no such column.
     """
     table = open_table(path, "queries", id_columns=(column,))
-    require_columns(table, {"columns.query_id": column})
+    require_columns(
+        table,
+        {"the ids of the queries": column},
+        remedy=f"Rename the one that holds the ids to {column!r}.",
+    )
     return collect(table, table.frame.select(column))[column]
 
 
