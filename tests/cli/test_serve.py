@@ -1,4 +1,5 @@
 import json
+import socket
 import sys
 from pathlib import Path
 
@@ -36,3 +37,21 @@ def test_json_makes_each_message_an_object(monkeypatch: pytest.MonkeyPatch) -> N
     )
     result = RUN.invoke(app, ["serve", "bundle", "--json"])
     assert json.loads(result.stdout) == {"message": "up"}
+
+
+def test_a_port_in_use_is_told_before_anything_is_loaded(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = RUN.invoke(app, ["serve", str(tmp_path / "none"), "--port", str(port)])
+    assert result.exit_code == 2
+    assert f"127.0.0.1:{port}: another process listens there" in result.output
+    assert "--port" in result.output
+
+
+def test_an_address_that_is_not_this_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DUALTOWER_TOKEN", "a-token-of-sixteen-letters")
+    result = RUN.invoke(app, ["serve", "bundle", "--host", "192.0.2.1"])
+    assert result.exit_code == 2
+    assert "192.0.2.1:8000: cannot listen there (Cannot assign requested address)" in result.output

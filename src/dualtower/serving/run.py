@@ -1,6 +1,8 @@
 """Running the server: one process, one event loop."""
 
+import errno
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -34,13 +36,14 @@ def run(
         note: tells the operator something.
 
     Raises:
-        ConfigError: the ranker cannot be loaded.
+        ConfigError: the ranker cannot be loaded, or the address cannot be listened on.
         BundleError: a bundle is damaged.
         StoreError: the events cannot be read.
     """
     # One query has no work for several threads; they would only wait for one another.
     torch.set_num_threads(1)
     sys.setswitchinterval(_SWITCH_SECONDS)
+    check_address(settings.host, settings.port)
     ranking = ranking_of(settings, experiment, note)
     store = None if settings.events is None else open_store(settings.events)
     server = Server(open_deck(folder, store, experiment), store, settings, note, ranking=ranking)
@@ -71,6 +74,31 @@ def ranking_of(
     ranker = load_ranker(name)
     note(f"ranking by {name}")
     return Ranking(ranker, settings.ranker_seconds, note)
+
+
+def check_address(host: str, port: int) -> None:
+    """Check, before anything is loaded, that a server could listen there.
+
+    Raises:
+        ConfigError: another process listens there, or the machine has no such address.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        where = f"{host_of_url(host)}:{port}"
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigError(
+                f"{where}: another process listens there; stop it, or name another port with --port"
+            ) from None
+        raise ConfigError(
+            f"{where}: cannot listen there ({error.strerror}); name an address of this machine "
+            "with --host and a port with --port"
+        ) from None
 
 
 def http_options(settings: ServeConfig) -> dict[str, Any]:
