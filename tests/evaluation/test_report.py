@@ -12,6 +12,7 @@ from dualtower.errors import DataError
 from dualtower.evaluation.evaluate import Evaluation, evaluate
 from dualtower.evaluation.plots import TrainingCurve
 from dualtower.evaluation.report import write_report
+from dualtower.evaluation.significance import paired_bootstrap
 from tests.evaluation.slow import GivenScores
 from tests.helpers import leave_last_out_by_hand, tiny_dataset
 
@@ -95,6 +96,11 @@ def test_the_figures_are_in_the_page_and_the_json(page, evaluations, log):
     test = content["comparison"]["popularity & co"]["mrr"]["main_less_this"]
     difference = evaluations["dat"].metrics["mrr"] - evaluations["popularity & co"].metrics["mrr"]
     assert test["difference"] == pytest.approx(difference)
+    # The command line's verdicts are by the same call, so both give one interval.
+    verdict = paired_bootstrap(evaluations["dat"], evaluations["popularity & co"], "mrr")
+    assert (test["low"], test["high"], test["p_value"]) == pytest.approx(
+        (verdict.low, verdict.high, verdict.p_value)
+    )
     assert content["training"][0]["loss"] == [3.0, 2.0, 1.5]
     assert content["facts"] == {"data": "made up", "seconds": 12.34567}
     assert content["recommendations"][0]["day"] == "2024-01-02"

@@ -126,7 +126,7 @@ def _comparison(evaluations: Mapping[str, Evaluation], main: str) -> dict[str, d
             row = asdict(bootstrap_interval(values, resamples=RESAMPLES))
             if model != main:
                 row["main_less_this"] = asdict(
-                    paired_bootstrap(evaluations[main], evaluation, metric, resamples=RESAMPLES)
+                    paired_bootstrap(evaluations[main], evaluation, metric)
                 )
             table[model][metric] = row
     return table
