@@ -32,8 +32,8 @@ def models_plot(results: Results, metrics: Sequence[str], main: str) -> str:
                 _dots(axes, place, _figures(rows[label], metric), colour)
             axes.set_title(_title(metric), loc="left", fontsize=10)
             axes.grid(axis="y", visible=False)
-            axes.set_xlim(left=0)
             axes.margins(x=0.22)  # room for the figures beside the dots
+            axes.set_xlim(left=0)  # last: a limit once set is kept, whatever the margins
             axes.locator_params(axis="x", nbins=4)
         panels[0].set_yticks(range(len(labels)), labels)
         panels[0].set_ylim(-0.7, len(labels) - 0.3)
