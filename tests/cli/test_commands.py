@@ -184,7 +184,31 @@ def test_a_query_that_is_not_known_is_told_from_one_that_is(folder: Path) -> Non
     assert "not known" not in known.stderr
     typing_error = run("recommend", folder / "bundle", "--query", "u1", "--query", "U2", "-n", "2")
     assert typing_error.exit_code == 0
-    assert "1 of 2 queries are not known to the bundle" in typing_error.stderr
+    assert "Not known to the bundle: 1 of 2 queries (U2)." in typing_error.stderr
+    named = [word for name in "abcd" for word in ("--query", name)]
+    many = run("recommend", folder / "bundle", *named, "-n", "2")
+    assert "4 of 4 queries (a, b, c, …)." in many.stderr
+
+
+def test_fewer_items_than_asked_for_are_told(folder: Path) -> None:
+    query = ("recommend", folder / "bundle", "--query", "nobody")
+    assert "instead of" not in run(*query, "-n", "40").stderr
+    assert "40 rows instead of 41:" in run(*query, "-n", "41").stderr
+    written = run(*query, "-n", "1000", "--output", folder / "short.csv")
+    assert "40 rows instead of 1,000:" in written.stderr
+
+
+def test_a_file_of_queries_is_told_how_to_name_its_column(folder: Path) -> None:
+    pl.DataFrame({"user": ["u3"]}).write_csv(folder / "misnamed.csv")
+    wrong = run("recommend", folder / "bundle", "--queries", folder / "misnamed.csv")
+    assert wrong.exit_code == 2
+    assert "Rename the one that holds the ids to 'user_id'" in wrong.stderr
+
+
+def test_inspect_writes_values_in_words(folder: Path) -> None:
+    shown = run("inspect", folder / "dualtower.toml").stdout
+    assert not {"None", "True", "False", "{}"} & set(shown.split())
+    assert "name category, kind categorical, min_count 1" in " ".join(shown.split())
 
 
 @pytest.mark.parametrize(
@@ -268,3 +292,24 @@ def test_every_command_has_a_help_with_an_example() -> None:
         assert result.exit_code == 0
         assert f"Example: {name}" in " ".join(result.stdout.split())
         assert "--json" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [("", "training.checkpoint is not set in"), ('checkpoint = "kept"', "last whole epoch, which")],
+)
+def test_a_fit_that_is_stopped_says_what_is_kept(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, line: str, words: str
+) -> None:
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dualtower.studies.run.fit_bundle", stop)
+    text = (folder / "dualtower.toml").read_text(encoding="utf-8")
+    config = folder / "stopped.toml"
+    config.write_text(text.replace('# checkpoint = ""  (not set)', line), encoding="utf-8")
+    stopped = run("fit", config)
+    assert stopped.exit_code == 130
+    assert words in stopped.stderr
+    assert "stopped before it was done" in stopped.stderr
+    assert "Traceback" not in stopped.stderr

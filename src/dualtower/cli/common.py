@@ -27,7 +27,10 @@ class PlainErrors(TyperGroup):
     """A group whose commands end with a plain message instead of a trace on foreseen errors."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; exit status 2 for bad input, 1 where the machine refuses a file."""
+        """Run the command; exit status 2 for bad input, 1 where the machine refuses a file.
+
+        Stopped by Ctrl-C it says so, with exit status 130.
+        """
         try:
             return super().invoke(ctx)
         except DualtowerError as error:
@@ -36,6 +39,9 @@ class PlainErrors(TyperGroup):
             if error.strerror is None:
                 raise
             fail(f"{error.filename or 'file system'}: {error.strerror}", status=1)
+        except KeyboardInterrupt:
+            note("stopped before it was done")
+            raise typer.Exit(130) from None
 
 
 def fail(message: str, status: int = 2) -> NoReturn:

@@ -189,7 +189,7 @@ def _print(found: "Report") -> None:
     ]
     if rows:
         print_table(
-            "Cumulative",
+            "Cumulative (* the interval leaves out 0)",
             [
                 *("day", "date", "arm", "metric", "lift", "low", "high", "p, one look"),
                 *("planned looks", "always valid"),

@@ -92,7 +92,18 @@ def fit(
     from dualtower.studies.run import changed, fit_bundle
 
     settings = changed(load_config(config), model=model, epochs=epochs, seed=seed, bundle=bundle)
-    fitted = fit_bundle(settings, on, say=note)
+    try:
+        fitted = fit_bundle(settings, on, say=note)
+    except KeyboardInterrupt:
+        checkpoint = settings.training.checkpoint
+        note(
+            f"No bundle is written; training.checkpoint is not set in {config}, so the next run "
+            "begins anew."
+            if checkpoint is None
+            else f"No bundle is written; the same command goes on from the last whole epoch, which "
+            f"is in {checkpoint}."
+        )
+        raise
     description = fitted.to_dict()
     if as_json:
         print_json(description)

@@ -8,6 +8,9 @@ import typer
 from dualtower.cli.app import app
 from dualtower.cli.common import AsJson, fail, note, print_json, print_table
 
+_NAMED = 3
+"""How many unknown ids a note names."""
+
 BundleFolder = Annotated[
     Path, typer.Argument(help="Folder that `dualtower fit` wrote.", show_default=False)
 ]
@@ -57,15 +60,18 @@ def recommend(
         ids = loaded.encoder.query_vocabulary.values
     elif queries is not None:
         ids = read_ids(queries, loaded.encoder.schema.query_id)
-    unknown = int((loaded.encoder.query_vocabulary.encode(ids) == 0).sum())
-    if unknown:
+    unknown = ids.filter(pl.Series(loaded.encoder.query_vocabulary.encode(ids) == 0))
+    if len(unknown):
+        first = ", ".join(str(name) for name in unknown.head(_NAMED))
+        more = ", …" if len(unknown) > _NAMED else ""
         note(
-            f"{unknown:,} of {len(ids):,} queries are not known to the bundle; they get what suits "
-            "a query of which nothing is known."
+            f"Not known to the bundle: {len(unknown):,} of {len(ids):,} queries ({first}{more}). "
+            "What suits a query of which nothing is known is recommended to them."
         )
     options: dict[str, Any] = {"exclude_seen": not include_seen, "category": category}
     if output is not None:
         rows = write_recommendations(loaded, ids, output, n=n, **options)
+        _tell_short(rows, len(ids), n)
         if as_json:
             print_json({"output": str(output), "rows": rows})
         else:
@@ -74,6 +80,7 @@ def recommend(
     if every and not as_json:
         fail("--all needs --output FILE.parquet or FILE.csv (or --json)")
     frame = loaded.recommend(ids, n=n, **options)
+    _tell_short(len(frame), len(ids), n)
     _show(frame, "recommendations", as_json)
 
 
@@ -112,12 +119,21 @@ def inspect(
     print_table(str(path), ["", ""], _flat(description), left=2)
 
 
+def _tell_short(rows: int, queries: int, n: int) -> None:
+    """Say so where queries get fewer items than asked for."""
+    if not rows and queries:
+        note("Nothing to recommend: no item is left for these queries under this filter.")
+    elif rows < n * queries:
+        note(
+            f"{rows:,} rows instead of {n * queries:,}: not every query has {n:,} items left that "
+            "it may get, so it gets all there are."
+        )
+
+
 def _show(frame: Any, name: str, as_json: bool) -> None:
     if as_json:
         print_json({name: frame.to_dicts()})
         return
-    if frame.is_empty():
-        note("Nothing to recommend: no item is left for these queries under this filter.")
     print_table("", frame.columns, frame.iter_rows(), left=2)
 
 
@@ -126,10 +142,22 @@ def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     for name, value in values.items():
         if isinstance(value, dict) and value:
             rows += _flat(value, f"{prefix}{name}.")
-        elif isinstance(value, list | tuple):
-            rows.append((prefix + name, ", ".join(str(part) for part in value)))
-        elif isinstance(value, int) and not isinstance(value, bool):
-            rows.append((prefix + name, f"{value:,}"))
         else:
-            rows.append((prefix + name, str(value)))
+            rows.append((prefix + name, _plain_text(value)))
     return rows
+
+
+def _plain_text(value: Any) -> str:
+    """A value in words; what is not set or empty is "none"."""
+    if value is None or value in ([], (), {}):
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_plain_text(part)}" for name, part in value.items())
+    if isinstance(value, list | tuple):
+        between = "; " if isinstance(value[0], dict) else ", "
+        return between.join(_plain_text(part) for part in value)
+    return str(value)
