@@ -238,7 +238,7 @@ class TrainingConfig(Settings):
     seed: int = Field(default=0, ge=0)
     """The one seed; split by purpose into initial weights, order, negatives and dropout."""
     threads: int | None = Field(default=None, ge=1)
-    """CPU threads; None leaves PyTorch's choice."""
+    """CPU threads; PyTorch's choice without it. 1 where the machine has other work."""
     device: str = "auto"
     """cpu, cuda, or auto."""
     checkpoint: str | None = None
