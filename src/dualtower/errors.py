@@ -27,3 +27,7 @@ class CollapseWarning(UserWarning):
 
 class StoreError(DualtowerError):
     """The store of live events cannot be opened, read or written; nothing was acknowledged."""
+
+
+class StoreUnsureError(StoreError):
+    """The connection ended while events were written: they may be in the store, or not."""

@@ -1,10 +1,6 @@
-import gc
 import json
-import shutil
-import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -22,7 +18,7 @@ from dualtower.serving.settings import ServeConfig
 from dualtower.serving.store import open_store
 from tests.retrieval.vectors import SumOfHistory
 from tests.serving.bundles import save_plane
-from tests.serving.clients import local_client
+from tests.serving.clients import local_client, make_server
 
 TOKEN = "a-token-of-sixteen-characters"
 
@@ -32,24 +28,15 @@ def known_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(models.MODELS, "sum_of_history", SumOfHistory)
 
 
-def make(tmp_path: Path, experiment: Experiment | None = None, **settings: Any) -> Server:
-    folder = tmp_path / "bundle"
-    if not folder.exists():
-        save_plane(folder)
-    store = open_store(tmp_path / "events.db")
-    config = ServeConfig(**{"max_n": 100, "max_batch": 3, "max_exclusions": 4, **settings})
-    return Server(open_deck(folder, store, experiment), store, config)
-
-
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[TestClient]:
-    with local_client(make(tmp_path)) as client:
+    with local_client(make_server(tmp_path)) as client:
         yield client
 
 
 @pytest.fixture
 def guarded(tmp_path: Path) -> Iterator[TestClient]:
-    server = make(tmp_path, token=SecretStr(TOKEN))
+    server = make_server(tmp_path, token=SecretStr(TOKEN))
     headers = {"authorization": f"Bearer {TOKEN}"}
     with local_client(server, headers=headers) as client:
         yield client
@@ -77,13 +64,13 @@ def test_recommends_in_batches(client: TestClient) -> None:
 def test_an_event_shows_in_the_next_answer_and_after_a_restart(tmp_path: Path) -> None:
     event = {"event_id": "e", "query_id": "new", "item_id": "i4", "timestamp": 1}
     asked = {"query_id": "new", "n": 2}
-    with local_client(make(tmp_path)) as client:
+    with local_client(make_server(tmp_path)) as client:
         assert client.post("/recommend", json=asked).json()["items"] == ["i1", "i2"]
         assert client.post("/events", json={"events": [event]}).json() == {"new": [True]}
         assert client.post("/recommend", json=asked).json()["items"] == ["i3", "i5"]
         again = client.post("/events", json={"events": [event, {**event, "event_id": "f"}]})
         assert again.json() == {"new": [False, True]}
-    with local_client(make(tmp_path)) as client:
+    with local_client(make_server(tmp_path)) as client:
         assert client.post("/recommend", json=asked).json()["items"] == ["i3", "i5"]
 
 
@@ -103,7 +90,7 @@ def test_similar_items_are_those_of_the_querys_arm(tmp_path: Path) -> None:
     )
     experiment = Experiment(name="test", salt="s", arms=arms)
     nearest = {"a": "i2", "b": "i5"}
-    with local_client(make(tmp_path, experiment)) as client:
+    with local_client(make_server(tmp_path, experiment)) as client:
         found = [client.get(f"/similar/i1?n=1&query_id=u{row}").json() for row in range(20)]
         control = client.get("/similar/i1?n=1").json()
         assert client.get("/similar/i1?query_id=").status_code == 422
@@ -265,7 +252,7 @@ def test_arms(tmp_path: Path) -> None:
     )
     experiment = Experiment(name="test", salt="s", arms=arms)
     best = {"a": ["i2"], "b": ["i5"]}
-    with local_client(make(tmp_path, experiment)) as client:
+    with local_client(make_server(tmp_path, experiment)) as client:
         names = set()
         for place in range(20):
             asked = {"query_id": f"user {place}", "history": ["i1"], "n": 1}
@@ -289,44 +276,6 @@ def test_arms(tmp_path: Path) -> None:
         assert (event.experiment, event.value, event.item_id) == ("test", 1, best[event.arm][0])
 
 
-def test_what_became_of_an_arms_requests_is_logged(tmp_path: Path) -> None:
-    arms = tuple(Arm(name=name, bundle=str(tmp_path / "bundle")) for name in "ab")
-    experiment = Experiment(name="test", salt="s", arms=arms)
-    bodies = [
-        {"query_id": "q1", "n": 2},
-        {"query_id": "q1", "n": 9},
-        {"query_id": "q1", "quota": {"tea": 1, "cake": 3}},
-        {"query_id": "q4", "n": 3},  # has seen all
-        {"query_id": "q1", "n": 3, "category": "x"},
-        {"query_id": "", "n": 3},
-        {"n": 3, "category": "x"},
-    ]
-    with local_client(make(tmp_path, experiment)) as client:
-        statuses = [client.post("/recommend", json=body).status_code for body in bodies]
-        event = {"event_id": "e", "query_id": "q", "item_id": "i1", "timestamp": 1, "kind": "error"}
-        reply = client.post("/events", json={"events": [event]})
-        text = client.get("/metrics").text
-    assert statuses == [200, 200, 200, 200, 422, 422, 422]
-    assert "events[0].kind: 'error' is what the server logs itself" in reply.json()["error"]
-    control = experiment.control.name
-    assert f'dualtower_failed_answers_total{{arm="{control}"}}' in text
-    stored = [
-        event for block in open_store(tmp_path / "events.db").replay() for event in block.events
-    ]
-    found = [(event.kind, event.item_id, event.value, event.asked) for event in stored]
-    assert found == [
-        ("exposure", "i2", 2, 2),
-        ("exposure", "i2", 4, 9),
-        ("exposure", "i2", 3, 4),
-        ("empty", None, 0, 3),
-        ("error", None, 0, 3),
-    ]
-    for event in stored:
-        assert (event.experiment, event.arm) == ("test", experiment.arm_of(event.query_id).name)
-        assert event.latency is not None
-        assert 0 < event.latency < 60
-
-
 def test_the_documentation_has_examples(client: TestClient) -> None:
     api = client.get("/openapi.json").json()
     body = api["paths"]["/recommend"]["post"]["requestBody"]["content"]["application/json"]
@@ -335,101 +284,10 @@ def test_the_documentation_has_examples(client: TestClient) -> None:
     assert client.get("/docs").status_code == 200
 
 
-def test_the_watch_loads_what_was_replaced(tmp_path: Path) -> None:
-    notes: list[str] = []
-    folder = save_plane(tmp_path / "bundle")
-    store = open_store(tmp_path / "events.db")
-    server = Server(open_deck(folder, store, None), store, ServeConfig(), notes.append)
-    with local_client(server) as client:
-        assert client.portal is not None
-        refused: dict[str | None, Any] = {}
-        client.portal.call(server.reload_changed, refused)
-        assert notes == []
-        save_plane(folder)
-        client.portal.call(server.reload_changed, refused)
-        assert notes == [f"{folder}: the new bundle serves"]
-        client.portal.call(server.reload_changed, refused)
-        assert len(notes) == 1
-        shutil.copy(folder / "corpus.npy", folder / "manifest.json")
-        for _ in range(2):  # said once, and not tried again
-            client.portal.call(server.reload_changed, refused)
-            assert "refused, the old bundle stays" in notes[1]
-            assert len(notes) == 2
-        assert client.post("/recommend", json={"query_id": "q1"}).status_code == 200
-
-
-def test_the_watch_sees_what_was_replaced_before_it_began(tmp_path: Path) -> None:
-    server = make(tmp_path)
-    first = server.deck.of_arm(None)
-    save_plane(tmp_path / "bundle")
-    with local_client(server) as client:
-        assert client.portal is not None
-        client.portal.call(server.reload_changed, {})
-    assert server.deck.of_arm(None) is not first
-
-
-def test_the_watch_leaves_alone_what_was_asked_for(tmp_path: Path) -> None:
-    other = save_plane(tmp_path / "other")
-    server = make(tmp_path, token=SecretStr(TOKEN))
-    headers = {"authorization": f"Bearer {TOKEN}"}
-    with local_client(server, headers=headers) as client:
-        assert client.portal is not None
-        save_plane(tmp_path / "bundle")  # what was served, replaced just before
-        assert client.post("/bundle", json={"path": "other"}).status_code == 200
-        asked_for = server.deck.of_arm(None)
-        client.portal.call(server.reload_changed, {})
-        assert server.deck.of_arm(None) is asked_for
-    assert asked_for.folder == other
-
-
-def test_what_the_watch_replaces_is_let_go_of_beside_the_answers(tmp_path: Path) -> None:
-    server, threads = make(tmp_path), list[int]()
-    weakref.finalize(server.deck.of_arm(None).engine, lambda: threads.append(get_ident()))
-    with local_client(server) as client:
-        assert client.portal is not None
-        save_plane(tmp_path / "bundle")
-        client.portal.call(server.reload_changed, {})
-        gc.collect()
-        assert len(threads) == 1
-        assert threads[0] not in (client.portal.call(get_ident), get_ident())
-
-
 def test_bundles_stay_below_the_folder_of_the_first(guarded: TestClient, tmp_path: Path) -> None:
     save_plane(tmp_path / "old" / "other")
     assert guarded.post("/bundle", json={"path": "old/other"}).status_code == 200
     assert guarded.post("/bundle", json={"path": "bundle"}).status_code == 200
-
-
-def experiment_of(tmp_path: Path) -> Experiment:
-    arms = tuple(Arm(name=name, bundle=str(tmp_path / "bundle")) for name in "ab")
-    return Experiment(name="test", salt="s", arms=arms)
-
-
-def test_events_of_no_arm_of_the_experiment(tmp_path: Path) -> None:
-    event = {"event_id": "e", "query_id": "q", "item_id": "i1", "timestamp": 1}
-    wrong = {**event, "event_id": "f", "experiment": "test", "arm": "c"}
-    with local_client(make(tmp_path, experiment_of(tmp_path))) as client:
-        reply = client.post("/events", json={"events": [event, wrong]})
-        assert reply.status_code == 422
-        assert reply.json()["error"] == (
-            "events[1].arm: 'c' is no arm of experiment 'test'; they are a, b"
-        )
-        for number, name in enumerate(("test", "last year's", "another")):
-            sent = {**event, "event_id": str(number), "experiment": name, "arm": "a"}
-            assert client.post("/events", json={"events": [sent]}).status_code == 200
-        text = client.get("/metrics").text
-    assert 'dualtower_events_total{kind="click",experiment="test",arm="a"} 1' in text
-    assert 'dualtower_events_total{kind="click",experiment="other",arm=""} 2' in text
-    assert "another" not in text
-
-
-def test_an_answer_is_counted_once(tmp_path: Path) -> None:
-    with local_client(make(tmp_path, experiment_of(tmp_path))) as client:
-        assert client.post("/recommend", json={"query_id": ""}).status_code == 422
-        text = client.get("/metrics").text
-    assert "dualtower_recommend_seconds_count 0" in text
-    assert "dualtower_answers_total{" not in text
-    assert "dualtower_failed_answers_total{" in text
 
 
 def test_a_mistake_of_ours_is_counted_and_said(
@@ -439,7 +297,7 @@ def test_a_mistake_of_ours_is_counted_and_said(
         raise RuntimeError("a mistake")
 
     monkeypatch.setattr(Engine, "similar", fail)
-    with local_client(make(tmp_path), raise_server_exceptions=False) as client:
+    with local_client(make_server(tmp_path), raise_server_exceptions=False) as client:
         reply = client.get("/similar/i1")
         text = client.get("/metrics").text
     assert (reply.status_code, reply.json()) == (500, {"error": MISTAKE})

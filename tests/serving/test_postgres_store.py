@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dualtower.errors import ConfigError, StoreError
+from dualtower.errors import ConfigError, StoreError, StoreUnsureError
 from dualtower.serving.event import Event
 from dualtower.serving.postgres_store import PostgresStore
 from dualtower.serving.store import BLOCK_EVENTS, open_store
@@ -153,7 +153,7 @@ def test_a_broken_connection_is_reported_and_made_anew(store: PostgresStore, url
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE pid <> pg_backend_pid() AND datname = 'postgres'"
         )
-    with pytest.raises(StoreError, match="in PostgreSQL did not take the events"):
+    with pytest.raises(StoreUnsureError, match="in PostgreSQL did not take the events"):
         store.append([event(2)])
     assert store.append([event(2)]) == [True]
     assert all_of(store) == [event(1), event(2)]
@@ -164,8 +164,9 @@ def test_a_group_is_written_as_a_whole_or_not_at_all(store: PostgresStore, url: 
 
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("ALTER TABLE dualtower_events ADD CHECK (event_id <> 'e3')")
-    with pytest.raises(StoreError, match="did not take the events"):
+    with pytest.raises(StoreError, match="did not take the events") as raised:
         store.append([event(2), event(3)])
+    assert type(raised.value) is StoreError  # the server said so: nothing was written
     assert all_of(store) == []
 
 

@@ -3,7 +3,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from dualtower.errors import StoreError
+from dualtower.errors import StoreError, StoreUnsureError
 from dualtower.serving import writer as writers
 from dualtower.serving.event import Event
 from dualtower.serving.store import Block
@@ -17,6 +17,7 @@ class Memory:
         self.groups: list[list[str]] = []
         self.known: set[str] = set()
         self.fails = False
+        self.breaks = False
 
     def append(self, events: Sequence[Event]) -> list[bool]:
         if self.fails:
@@ -26,6 +27,9 @@ class Memory:
         for event in events:
             fresh.append(event.event_id not in self.known)
             self.known.add(event.event_id)
+        if self.breaks:  # after the commit
+            self.breaks = False
+            raise StoreUnsureError("the connection was lost")
         return fresh
 
     def replay(self, after: int = 0) -> Iterator[Block]:
@@ -76,6 +80,28 @@ def test_only_so_many_events_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(work())
     assert store.groups == [["a", "b"], ["c", "d", "e"]]
     assert len(lost) == 1
+
+
+def test_after_a_lost_connection_the_store_is_asked_what_it_holds() -> None:
+    store, done = Memory(), list[str]()
+
+    async def renew() -> None:
+        done.append("renewed")
+
+    async def work() -> None:
+        writer = EventWriter(
+            store, lambda events: done.extend(event.event_id for event in events), renew
+        )
+        writer.start()
+        store.breaks = True
+        with pytest.raises(StoreUnsureError):
+            await writer.write([event("a")])
+        assert await writer.write([event("a"), event("b")]) == [False, True]
+        assert await writer.write([event("c")]) == [True]
+        await writer.stop()
+
+    asyncio.run(work())
+    assert done == ["renewed", "b", "c"]
 
 
 def test_nothing_is_acknowledged_or_applied_where_the_store_fails() -> None:

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from dualtower.errors import ConfigError, StoreError
+from dualtower.errors import ConfigError, StoreError, StoreUnsureError
 from dualtower.serving.event import Event
 from dualtower.serving.records import COLUMNS, blocks, row_of
 from dualtower.serving.store import BLOCK_EVENTS, Block
@@ -89,6 +89,7 @@ class PostgresStore:
             For each event whether its `event_id` is new.
 
         Raises:
+            StoreUnsureError: as below, but the group may be written, for the connection was lost.
             StoreError: nothing is acknowledged: send the same group again.
         """
         if not events:
@@ -139,7 +140,10 @@ class PostgresStore:
                     self._connection = self._connect()
                 return work(self._connection)
             except self._failure as error:
+                lost = self._connection is not None and self._connection.closed
                 self._drop()
+                if lost:
+                    raise StoreUnsureError(str(_error(what, error))) from error
                 raise _error(what, error) from error
 
     def _drop(self) -> None:

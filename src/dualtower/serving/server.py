@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ class Server:
         self.metrics = Metrics()
         self.store = store
         self.stopping = False
-        self._writer = None if store is None else EventWriter(store, self._apply)
+        self._writer = None if store is None else EventWriter(store, self._apply, self._renew)
         self._swapping = asyncio.Lock()
         self._roots = {
             arm: Path(settings.bundles or served.folder.parent).resolve()
@@ -234,6 +235,23 @@ class Server:
                 self.deck.place(arm, served)
         # Freeing gigabytes takes a while, so a thread lets go of them last.
         await asyncio.to_thread(old.clear)
+
+    async def _renew(self) -> None:
+        """Begin the events' effects anew from the store, which may hold some that had none.
+
+        Raises:
+            StoreError: the store cannot be read; nothing has changed.
+        """
+        assert self.store is not None
+        fresh: dict[int, Served] = {}
+        arms = self.deck.arms()
+        for served in arms.values():
+            if id(served) not in fresh:
+                live = served.engine.live_state()
+                await asyncio.to_thread(live.catch_up, self.store)
+                fresh[id(served)] = replace(served, live=live)
+        for arm, served in arms.items():
+            self.deck.place(arm, fresh[id(served)])
 
     def _log(
         self,

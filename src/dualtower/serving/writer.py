@@ -1,9 +1,9 @@
 """One writer for all events: those that wait together are committed together."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
-from dualtower.errors import StoreError
+from dualtower.errors import StoreError, StoreUnsureError
 from dualtower.serving.event import Event
 from dualtower.serving.store import EventStore
 
@@ -18,10 +18,24 @@ class EventWriter:
     Whoever awaits `write` goes on when the events are durable and the next answer reflects them.
     """
 
-    def __init__(self, store: EventStore, apply: Callable[[Sequence[Event]], None]) -> None:
-        """Write to `store`; `apply` gets the new ones in the order of their commit."""
+    def __init__(
+        self,
+        store: EventStore,
+        apply: Callable[[Sequence[Event]], None],
+        renew: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """Write to `store`.
+
+        Args:
+            store: of the events.
+            apply: gets the new ones in the order of their commit.
+            renew: awaited before that, where a group before may have been written without being
+                applied: brings what was applied up to the store, this group not included.
+        """
         self._store = store
         self._apply = apply
+        self._renew = renew
+        self._unsure = False
         self._waiting: list[tuple[list[Event], asyncio.Future[list[bool]]]] = []
         self._count = 0
         """Events in `_waiting`."""
@@ -96,9 +110,13 @@ class EventWriter:
     async def _commit(self, group: list[tuple[list[Event], "asyncio.Future[list[bool]]"]]) -> None:
         together = [event for events, _ in group for event in events]
         try:
+            if self._unsure and self._renew is not None:
+                await self._renew()
+            self._unsure = False
             fresh = await asyncio.to_thread(self._store.append, together)
             self._apply([event for event, new in zip(together, fresh, strict=True) if new])
         except Exception as error:
+            self._unsure |= isinstance(error, StoreUnsureError)
             for _, future in group:
                 if not future.done():
                     future.set_exception(error)
