@@ -1,6 +1,7 @@
 """Against a server of its own, where PostgreSQL is installed; else only what needs none."""
 
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dualtower.errors import ConfigError, StoreError, StoreUnsureError
-from dualtower.serving.event import Event
+from dualtower.serving.event import LONGEST_EVENT_ID, Event
 from dualtower.serving.postgres_store import PostgresStore
 from dualtower.serving.store import BLOCK_EVENTS, open_store
 
@@ -157,6 +158,15 @@ def test_a_broken_connection_is_reported_and_made_anew(store: PostgresStore, url
         store.append([event(2)])
     assert store.append([event(2)]) == [True]
     assert all_of(store) == [event(1), event(2)]
+
+
+def test_the_longest_event_id_fits_its_index(store: PostgresStore) -> None:
+    letters = random.Random(0).choices([chr(place) for place in range(0x20000, 0x2A000)], k=1_000)
+    longest = Event("".join(letters[: LONGEST_EVENT_ID // 4]), "u1", 1, 1)
+    assert store.append([longest]) == [True]
+    assert all_of(store) == [longest]
+    with pytest.raises(StoreError, match="did not take the events"):
+        store.append([event(2), Event("".join(letters), "u1", 1, 1)])
 
 
 def test_a_group_is_written_as_a_whole_or_not_at_all(store: PostgresStore, url: str) -> None:

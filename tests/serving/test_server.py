@@ -110,6 +110,17 @@ def test_events_of_no_arm_of_the_experiment(tmp_path: Path) -> None:
     assert "another" not in text
 
 
+def test_an_event_id_that_an_index_cannot_hold(tmp_path: Path) -> None:
+    event = {"query_id": "q", "item_id": "i1", "timestamp": 1}
+    with local_client(make_server(tmp_path)) as client:
+        for name, status in (("\u00e9" * 1_000, 200), ("\u20ac" * 867, 422), ("x" * 1_000, 200)):
+            sent = {"events": [{**event, "event_id": name}]}
+            reply = client.post("/events", json=sent)
+            assert reply.status_code == status
+            if status == 422:
+                assert "events[0].event_id: 2,601 bytes; at most 2,600" in reply.json()["error"]
+
+
 def test_an_answer_is_counted_once(tmp_path: Path) -> None:
     with local_client(make_server(tmp_path, experiment_of(tmp_path))) as client:
         assert client.post("/recommend", json={"query_id": ""}).status_code == 422

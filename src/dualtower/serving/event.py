@@ -18,6 +18,8 @@ KINDS = SENT_KINDS.union(NOTHING_KINDS)
 """All kinds; the server itself logs those of requests that showed nothing."""
 LONGEST_ID = 1_000
 """Characters of an id."""
+LONGEST_EVENT_ID = 2_600
+"""Bytes of an event's id that a server accepts: PostgreSQL's index holds some 2,700."""
 _LARGEST = 2**63 - 1
 
 

@@ -17,7 +17,7 @@ from dualtower.experiments.observations import NOTHING_KINDS
 from dualtower.serving.bodies import RecommendBody
 from dualtower.serving.deck import Deck, Served, Stamp, load_quietly, load_served, stamp_of
 from dualtower.serving.engine import Answer
-from dualtower.serving.event import SENT_KINDS, Event, Id
+from dualtower.serving.event import LONGEST_EVENT_ID, SENT_KINDS, Event, Id
 from dualtower.serving.metrics import Metrics
 from dualtower.serving.ranking import Ranking, RankingTask, first_within
 from dualtower.serving.settings import ServeConfig
@@ -396,4 +396,8 @@ def event_of(body: Any) -> Event:
             f"kind: {body.kind!r} is what the server logs itself; it should be one of "
             f"{', '.join(sorted(SENT_KINDS))}"
         )
+    # Stored together with others', which PostgreSQL would refuse with it.
+    size = len(body.event_id.encode())
+    if size > LONGEST_EVENT_ID:
+        raise DataError(f"event_id: {size:,} bytes; at most {LONGEST_EVENT_ID:,} are accepted")
     return Event(**msgspec.structs.asdict(body))
