@@ -49,6 +49,17 @@ def test_the_report_in_words(week: Path) -> None:
     assert "2024-05-08" in found.stdout
 
 
+def test_the_report_is_said_where_there_is_no_chart(week: Path, tmp_path: Path) -> None:
+    events = pl.read_parquet(week / "events.parquet")
+    events.filter(pl.col("kind") == "exposure").write_parquet(tmp_path / "shown.parquet")
+    files = (week / "experiment.toml", tmp_path / "shown.parquet")
+    found = run("report", *files, "--chart", tmp_path / "chart.svg")
+    assert "sample ratio ok" in found.stdout
+    assert "is not compared with control in CTR" in re.sub(r"\s+", " ", found.stdout)
+    assert found.exit_code != 0
+    assert "chart: nothing compares 'treatment' with" in re.sub(r"\s+", " ", found.stderr)
+
+
 def test_guardrails_of_a_log_with_latencies(week: Path, tmp_path: Path) -> None:
     events = pl.read_parquet(week / "events.parquet")
     shown = pl.col("kind") == "exposure"

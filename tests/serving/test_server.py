@@ -121,6 +121,22 @@ def test_an_event_id_that_an_index_cannot_hold(tmp_path: Path) -> None:
                 assert "events[0].event_id: 2,601 bytes; at most 2,600" in reply.json()["error"]
 
 
+def test_lost_exposures_are_said_once_and_all_counted(tmp_path: Path) -> None:
+    notes: list[str] = []
+    server = make_server(tmp_path, experiment_of(tmp_path))
+    server._note = notes.append
+    with local_client(server) as client:
+        assert server.store is not None
+        server.store.close()
+        for _ in range(5):
+            assert client.post("/recommend", json={"query_id": "q1"}).status_code == 200
+        event = {"event_id": "e", "query_id": "q", "item_id": "i1", "timestamp": 1}
+        assert client.post("/events", json={"events": [event]}).status_code == 503
+    assert server.metrics.lost_exposures == 5
+    (said,) = notes
+    assert said.startswith("exposures are not stored: ")
+
+
 def test_an_answer_is_counted_once(tmp_path: Path) -> None:
     with local_client(make_server(tmp_path, experiment_of(tmp_path))) as client:
         assert client.post("/recommend", json={"query_id": ""}).status_code == 422

@@ -144,16 +144,16 @@ def simulate(
 
 def _show(found: "Report", chart: Path | None, as_json: bool) -> None:
     blocked = found.sample_ratio.verdict == "blocked"
-    if chart is not None and not blocked:
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+    else:
+        _print(found)
+    if chart is not None and not blocked:  # last, for there may be nothing to draw
         from dualtower.experiments.plots import lift_chart
         from dualtower.files import write_text
 
         write_text(chart, lift_chart(found))
         note(f"Wrote {chart}")
-    if as_json:
-        print_json(found.model_dump(mode="json"))
-    else:
-        _print(found)
     if blocked:
         raise typer.Exit(_BLOCKED)
 

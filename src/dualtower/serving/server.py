@@ -24,6 +24,8 @@ from dualtower.serving.settings import ServeConfig
 from dualtower.serving.store import EventStore
 from dualtower.serving.writer import EventWriter
 
+_QUIET_SECONDS = 60.0
+
 
 class Server:
     """A running service without its HTTP; all methods are called within one event loop."""
@@ -54,6 +56,7 @@ class Server:
         self.store = store
         self.stopping = False
         self._writer = None if store is None else EventWriter(store, self._apply, self._renew)
+        self._quiet_until = 0.0
         self._swapping = asyncio.Lock()
         self._roots = {
             arm: Path(settings.bundles or served.folder.parent).resolve()
@@ -282,7 +285,10 @@ class Server:
 
     def _lost(self, error: BaseException) -> None:
         self.metrics.lost_exposures += 1
-        self._note(f"an exposure was not stored: {error}")
+        now = time.monotonic()
+        if now >= self._quiet_until:  # every answer loses one while a disk is full
+            self._quiet_until = now + _QUIET_SECONDS
+            self._note(f"exposures are not stored: {error}")
 
     def _apply(self, events: Sequence[Event]) -> None:
         # Arms that share a bundle share its events.
