@@ -127,15 +127,23 @@ def test_a_finished_run_is_taken_as_it_is(tmp_path: Path):
     assert first.record == again.record
 
 
+def test_what_is_taken_up_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    config = loop(**WINDOWS_LEAVE_OUT[1], epochs=2, checkpoint=str(tmp_path / "kept"))
+    for _ in range(2):
+        train(dat(**WINDOWS_LEAVE_OUT[0]), small_split().train, config, progress=True)
+    told = capsys.readouterr().err
+    assert told == f"Going on after epoch 2 of 2, from {tmp_path / 'kept'}\n"
+
+
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path):
     folder = str(tmp_path / "checkpoint")
     trained(*WINDOWS_LEAVE_OUT, epochs=1, checkpoint=folder)
-    with pytest.raises(ConfigError, match=r"another run \(training differ\)"):
+    with pytest.raises(ConfigError, match=r"another run: training\.seed was 0 and is 1;"):
         trained(*WINDOWS_LEAVE_OUT, epochs=1, seed=1, checkpoint=folder)
-    with pytest.raises(ConfigError, match=r"another run \(model differ\)"):
+    with pytest.raises(ConfigError, match=r"another run: .*model\.history_length was 4 and is 5"):
         trained({"history_length": 5}, WINDOWS_LEAVE_OUT[1], epochs=1, checkpoint=folder)
     other = small_dataset(seed=1).leave_last_out().train
-    with pytest.raises(ConfigError, match=r"another run \(data differ\)"):
+    with pytest.raises(ConfigError, match="another run: its events, features or categories were"):
         trained(*WINDOWS_LEAVE_OUT, epochs=1, log=other, checkpoint=folder)
 
 
@@ -154,7 +162,7 @@ def test_a_checkpoint_of_other_features_is_refused(change: str, tmp_path: Path):
         "categories": {"item_categories": np.ones_like(dataset.item_categories)},
     }[change]
     log = replace(split.train, dataset=replace(dataset, **other))
-    with pytest.raises(ConfigError, match=r"another run \(data differ\)"):
+    with pytest.raises(ConfigError, match="another run: its events, features or categories were"):
         trained(*WINDOWS_LEAVE_OUT, epochs=1, log=log, checkpoint=folder)
 
 

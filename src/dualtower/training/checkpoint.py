@@ -86,13 +86,8 @@ def load_checkpoint(
     content = read_manifest(folder, FORMAT, VERSION)
     run = json.loads(json.dumps(run))
     if content["run"] != run:
-        differing = sorted(
-            key
-            for key in content["run"].keys() | run.keys()
-            if content["run"].get(key) != run.get(key)
-        )
         raise ConfigError(
-            f"{folder}: holds the checkpoint of another run ({', '.join(differing)} differ); "
+            f"{folder}: holds the checkpoint of another run: {_differences(content['run'], run)}; "
             "delete the folder or name another in training.checkpoint"
         )
     tensors = load_file(folder / _TENSORS, device=str(network.device))
@@ -107,6 +102,21 @@ def load_checkpoint(
     optimizer.load_state_dict(state)
     names = ("epoch", "step", "record", "best_metric", "since_best")
     return Progress(**{name: content[name] for name in names}), _under("best.", tensors) or None
+
+
+def _differences(saved: dict[str, Any], run: dict[str, Any]) -> str:
+    """What is different, setting by setting; of the data only that it is."""
+    found = []
+    for section in ("model", "training"):
+        old, new = saved.get(section, {}), run[section]
+        found += [
+            f"{section}.{name} was {old.get(name)} and is {new.get(name)}"
+            for name in sorted(old.keys() | new.keys())
+            if old.get(name) != new.get(name)
+        ]
+    if saved.get("data") != run["data"]:
+        found.append("its events, features or categories were others")
+    return ", ".join(found)
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ from dualtower.errors import ConfigError, DataError
 from dualtower.models.network import Network
 from dualtower.models.record import EpochRecord, TrainingRecord
 from dualtower.models.trained import TrainedModel
-from dualtower.progress import Bar, progress_bar
+from dualtower.progress import Bar, console, progress_bar
 from dualtower.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from dualtower.training.collapse import find_collapse, sample_rows, warn_of_collapse
 from dualtower.training.objective import Objective, check
@@ -249,6 +249,14 @@ class _Run:
             record = dict(self.standing.record)
             record["epochs"] = [EpochRecord(**epoch) for epoch in record["epochs"]]
             self.record = TrainingRecord(**record)
+            if self.progress:
+                console.print(
+                    f"Going on after epoch {self.standing.epoch} of {self.config.epochs}, from "
+                    f"{self.config.checkpoint}",
+                    highlight=False,
+                    markup=False,
+                    soft_wrap=True,
+                )
 
     def _identity(self) -> dict[str, Any]:
         loop = self.config.model_dump(exclude={"checkpoint", "tensorboard", "threads"})
