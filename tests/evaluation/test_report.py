@@ -46,7 +46,7 @@ def page(log, evaluations, tmp_path_factory):
         recommendations=pl.DataFrame(
             {"name": ["Soap & <i>water</i>"], "day": [datetime.date(2024, 1, 2)], "score": [0.5]}
         ),
-        facts={"data": "made up", "seconds": 12.34567},
+        facts={"data": "made up", "seconds": 12.34567, "households": 2461},
     )
     return path
 
@@ -102,7 +102,8 @@ def test_the_figures_are_in_the_page_and_the_json(page, evaluations, log):
         (verdict.low, verdict.high, verdict.p_value)
     )
     assert content["training"][0]["loss"] == [3.0, 2.0, 1.5]
-    assert content["facts"] == {"data": "made up", "seconds": 12.34567}
+    assert content["facts"] == {"data": "made up", "seconds": 12.34567, "households": 2461}
+    assert all(f"<td>{shown}</td>" in text for shown in ("12.35", "2,461"))
     assert content["recommendations"][0]["day"] == "2024-01-02"
     # Items 1 and 2 have twenty training events each and were seen; the targets have none.
     assert content["target_popularity"]["mean"] == 0

@@ -1,5 +1,7 @@
 """The command that shows everything on real data: quickstart."""
 
+import shutil
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -34,4 +36,10 @@ def quickstart(
     )
     typer.echo(f"Report: {folder / 'report.html'}")
     household = done.examples["household"][0]
-    typer.echo(f"Try:    dualtower recommend {folder / 'bundle'} --query {household} -n 10")
+    bundle = folder / "bundle"
+    typer.echo(f"Try:    {_command()} recommend {bundle} --query {household} -n 10")
+
+
+def _command() -> str:
+    """How the shell finds the command: `make quickstart` leaves it in an environment."""
+    return "dualtower" if shutil.which("dualtower") else sys.argv[0]

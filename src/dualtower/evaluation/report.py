@@ -104,7 +104,7 @@ def write_report(
     if recommendations is not None:
         sections.append(_section("Sample recommendations", _frame_table(recommendations)))
     if facts:
-        rows = [[escape(str(name)), escape(_plain(value))] for name, value in facts.items()]
+        rows = [[escape(str(name)), escape(_fact(value))] for name, value in facts.items()]
         sections.append(_section("The run", _table([], rows)))
     first = evaluations[main]
     subtitle = (
@@ -260,15 +260,22 @@ def _data_uri(svg: str) -> str:
 
 
 def _frame_table(frame: pl.DataFrame) -> str:
-    rows = [[escape(_plain(value)) for value in row] for row in frame.iter_rows()]
+    rows = [[escape(_cell(value)) for value in row] for row in frame.iter_rows()]
     words = [place for place, kind in enumerate(frame.dtypes) if kind == pl.String]
     return _table([escape(name) for name in frame.columns], rows, words=words)
 
 
-def _plain(value: Any) -> str:
+def _cell(value: Any) -> str:
+    """A cell as it is: a whole number may be an id, so it gets no separators."""
     if value is None:
         return "–"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _table(headings: list[str], rows: list[list[str]], *, words: Sequence[int] = ()) -> str:
