@@ -141,7 +141,9 @@ class LeaveOut(Augmented):
         assert past.earlier_sum is not None
         assert past.earlier_count is not None
         running = torch.nn.functional.pad(past.vectors.cumsum(1), (0, 0, 1, 0))
-        total = at_places(running, past.window, past.known) + past.earlier_sum[past.window]
+        total = at_places(running, past.window, past.known) + past.earlier_sum.index_select(
+            0, past.window
+        )
         count = past.known + past.earlier_count[past.window]
         mean = total / count.clamp(min=1)[:, None]
         lags = torch.arange(self._history_length, device=total.device)
@@ -154,8 +156,10 @@ class LeaveOut(Augmented):
     def item(self, items: Tensor, fold: int | None) -> Tensor:
         """Mean of p_u over the items' events outside `fold`; zero where there are none."""
         others = [other for other in range(self.folds) if other != fold]
-        total = torch.stack([self.sums[other, items] for other in others]).sum(0)
-        count = torch.stack([self.counts[other, items] for other in others]).sum(0)
+        total, count = self.sums.new_zeros(len(items), self.dim), self.counts.new_zeros(len(items))
+        for other in others:
+            total += self.sums[other].index_select(0, items)
+            count += self.counts[other].index_select(0, items)
         return total / count.clamp(min=1e-6)[:, None]
 
     def observe(self, items: Tensor, query_vectors: Tensor, fold: int) -> None:

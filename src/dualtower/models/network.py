@@ -213,7 +213,7 @@ class Network(nn.Module):
             parts.append(self.drop(self.query_table(queries)))
         features = self.query_encoder(windows.query_features, self.item_table, self.device)
         if features is not None:
-            parts.append(self.drop(features)[windows.window])
+            parts.append(functional.embedding(windows.window, self.drop(features)))
         context = self.context_encoder(windows.context, self.item_table, self.device)
         if context is not None:
             parts.append(self.drop(context))

@@ -81,7 +81,7 @@ class Objective:
             batch, block, embedded if network.item_tower is None else inputs
         )
         query = network.encode_query(self._windows(batch, block.events), inputs, read)
-        vectors = self._chosen(query, item.vectors[block.positive])
+        vectors = self._chosen(query, item.vectors, block.positive)
         weights = None if batch.weights is None else self._to(batch.weights)
         loss = self._retrieval_loss(batch, block, vectors, item.vectors, weights)
         if isinstance(network.augmented, Learned):
@@ -170,7 +170,7 @@ class Objective:
         augmented = None if whole.augmented is None else whole.augmented[:count]
         return Encoded(whole.vectors[:count], augmented), whole.vectors
 
-    def _chosen(self, query: Encoded, targets: Tensor) -> Tensor:
+    def _chosen(self, query: Encoded, items: Tensor, positive: Tensor) -> Tensor:
         """The vector that is scored for each target, `[targets, output_dim]`.
 
         Of several interests, what label-aware attention makes of them for the target's vector.
@@ -178,7 +178,7 @@ class Objective:
         if query.interests is None:
             return query.vectors
         model = self._network.config
-        scaled = targets / self._temperature
+        scaled = functional.embedding(positive, items) / self._temperature
         pooled = label_aware_attention(
             query.vectors, query.interests, scaled, model.label_attention_power
         )
@@ -205,7 +205,7 @@ class Objective:
         weights: Tensor | None,
     ) -> Tensor:
         temperature = self._temperature
-        positives = items[block.positive]
+        positives = functional.embedding(block.positive, items)
         if block.negative is not None:
             scaled = queries / temperature
             positive = (scaled * positives).sum(1)
