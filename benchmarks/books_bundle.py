@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import torch
-
 import dualtower as dt
 from benchmarks.synthetic import EVENTS, ITEMS, QUERIES, amazon_books_shape
 from dualtower.config import TrainingConfig
@@ -31,10 +29,8 @@ def ready_bundle(folder: Path, short: bool) -> Path:
 def make_bundle(folder: Path, queries: int, items: int, events: int, tastes: int) -> None:
     """Train a DAT for one epoch on a log of `amazon_books_shape`, and save its bundle."""
     data = amazon_books_shape(queries, items, events, tastes=tastes)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    model = dt.fit(dt.DAT(), data.everything(), training=TrainingConfig.of(epochs=1, device="cpu"))
-    torch.set_num_threads(threads)
+    training = TrainingConfig.of(epochs=1, device="cpu", threads=1)
+    model = dt.fit(dt.DAT(), data.everything(), training=training)
     Bundle.build(model, data, fitted_on="all").save(folder)
 
 

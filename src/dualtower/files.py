@@ -75,9 +75,10 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
     try:
         with _locked(beside):
             yield beside
+            mode = 0o666 & ~_umask()
             for file in beside.rglob("*"):
                 if file.is_file():
-                    file.chmod(0o666 & ~_umask())  # some writers make files for their owner alone
+                    file.chmod(mode)  # some writers make files for their owner alone
                 sync(file)
             sync(beside)
             _put_in_place(beside, target)

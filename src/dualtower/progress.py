@@ -22,6 +22,11 @@ console = Console(stderr=True)
 """Where bars and notes go: standard error, so that standard output stays clean for results."""
 
 
+def say(line: str) -> None:
+    """Write a line as it is to standard error, above a running bar."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
 class _Rate(ProgressColumn):
     """Steps a second, worked out when the bar is drawn and not at every step."""
 

@@ -19,6 +19,7 @@ from dualtower.retrieval.requests import RequestEncoder
 from dualtower.schema import Feature, FeatureKind, Schema
 from dualtower.serving.engine import Engine
 from dualtower.serving.event import Event
+from dualtower.serving.live import LiveState
 from dualtower.serving.tower import QueryTower
 from tests.helpers import tiny_dataset
 from tests.serving.bundles import PLANE, plane_bundle
@@ -27,6 +28,16 @@ from tests.serving.bundles import PLANE, plane_bundle
 @pytest.fixture
 def engine() -> Engine:
     return Engine(plane_bundle())
+
+
+def with_new_items() -> tuple[Engine, LiveState]:
+    """Two new items, `novelty` and 7, that are q2's and nearest to q1."""
+    bundle = plane_bundle()
+    bundle.model.encode_new_item = lambda row, total, count: np.array([2, 0], dtype=np.float32)  # type: ignore
+    engine = Engine(bundle)
+    live = engine.live_state()
+    live.apply([Event("1", "q2", "novelty", 0), Event("2", "q2", 7, 0)])
+    return engine, live
 
 
 def items(answer: Any) -> list[Any]:
@@ -109,11 +120,7 @@ def test_new_items_are_similar_and_have_similar_ones(length: float) -> None:
 
 
 def test_an_excluded_new_item_is_left_out() -> None:
-    bundle = plane_bundle()
-    bundle.model.encode_new_item = lambda row, total, count: np.array([2, 0], dtype=np.float32)  # type: ignore
-    engine = Engine(bundle)
-    live = engine.live_state()
-    live.apply([Event("1", "q2", "novelty", 0), Event("2", "q2", 7, 0)])
+    engine, live = with_new_items()
     assert items(engine.recommend("q1", 3, live=live)) == ["novelty", 7, "i2"]
     assert items(engine.recommend("q1", 3, live=live, exclude=["7", "i2"])) == [
         "novelty",
@@ -124,11 +131,7 @@ def test_an_excluded_new_item_is_left_out() -> None:
 
 
 def test_a_new_item_of_a_given_history_is_left_out() -> None:
-    bundle = plane_bundle()
-    bundle.model.encode_new_item = lambda row, total, count: np.array([2, 0], dtype=np.float32)  # type: ignore
-    engine = Engine(bundle)
-    live = engine.live_state()
-    live.apply([Event("1", "q2", "novelty", 0), Event("2", "q2", 7, 0)])
+    engine, live = with_new_items()
     given = ["i1", "novelty", "7"]
     assert items(engine.recommend(None, 2, history=given, live=live)) == ["i2", "i3"]
     seen = engine.recommend(None, 3, history=given, exclude_seen=False, live=live)

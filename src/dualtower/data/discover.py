@@ -1,7 +1,7 @@
 """Guessing what the user's tables and columns are, for `dualtower init`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -290,7 +290,7 @@ def _is_time(profile: Profile, column: Column, rows: pl.Expr) -> bool:
         _, rule, _ = microseconds(profile.table, column.name)
     except DataError:
         return False
-    return not _any(profile, rule.broken & rows)
+    return not _any(profile, rule.among(rows).broken)
 
 
 def _nearly_time(interactions: Profile, used: set[str], split: str | None) -> str | None:
@@ -305,9 +305,10 @@ def _nearly_time(interactions: Profile, used: set[str], split: str | None) -> st
             _, rule, _ = microseconds(table, column.name)
         except DataError:
             continue
-        broken = int(collect(table, table.frame.select((rule.broken & rows).sum())).item())
+        rule = rule.among(rows)
+        broken = int(collect(table, table.frame.select(rule.broken.sum())).item())
         if broken <= interactions.rows / 2:
-            fault = first_fault(table, replace(rule, broken=rule.broken & rows))
+            fault = first_fault(table, rule)
             return (
                 f"not set, so events stand in the order of the rows: {column.name} is a time in "
                 f"all but {broken:,} of {interactions.rows:,} rows. Mend or remove these and run "

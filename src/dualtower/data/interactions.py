@@ -73,7 +73,7 @@ def read_interactions(table: Table, schema: Schema) -> Interactions:
         columns["weight"], rule = _weight(table, schema.weight)
         rules.append(rule)
     check_ids(table, schema.query_id, schema.item_id)
-    check_rules(table, [Rule(rule.column, rule.broken & kept, rule.problem) for rule in rules])
+    check_rules(table, [rule.among(kept) for rule in rules])
 
     counts = [pl.len().alias("rows"), *(flag.sum().alias(name) for name, flag in reasons.items())]
     found = collect(table, table.frame.select(counts)).row(0, named=True)

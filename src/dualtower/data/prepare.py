@@ -30,7 +30,7 @@ from dualtower.files import (
     replacing_folder,
     sha256,
 )
-from dualtower.progress import Bar, console, progress_bar
+from dualtower.progress import Bar, progress_bar, say
 from dualtower.schema import Schema
 
 MAXIMUM_ROWS = 2**31 - 2
@@ -226,7 +226,7 @@ def _build(
         reasons = ", ".join(f"{count:,} ({reason})" for reason, count in dropped.items())
         notes.insert(0, f"{interactions.rows_read:,} rows read, left out: {reasons}")
     for note in notes if progress else ():
-        console.print(note, highlight=False, markup=False, soft_wrap=True)
+        say(note)
 
 
 def _write_logs(

@@ -1,7 +1,8 @@
 """What must hold for every row of a table, and the message where it does not."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import polars as pl
 
@@ -19,6 +20,10 @@ class Rule:
     """True for the rows at fault; null counts as false."""
     problem: str
     """What is wrong with the value, and what would be right."""
+
+    def among(self, rows: pl.Expr) -> Self:
+        """The same rule for some of the rows."""
+        return replace(self, broken=self.broken & rows)
 
 
 def check_rules(table: Table, rules: Sequence[Rule]) -> None:

@@ -15,6 +15,7 @@ from dualtower.data.columns import QueryBatch
 from dualtower.errors import DataError
 from dualtower.evaluation.pairs import Pairs
 from dualtower.models.base import VectorModel
+from dualtower.threads import torch_threads
 
 ROWS = 256
 """Queries of a tile."""
@@ -228,12 +229,8 @@ def _in_threads(work: Callable[[int], None], starts: range) -> None:
     time waiting for one another, above all on a machine with other work.
     """
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(work, starts))
-    finally:
-        torch.set_num_threads(threads)
+    with torch_threads(1), ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, starts))
 
 
 def _tile(block: torch.Tensor, items: torch.Tensor, buffers: torch.Tensor) -> torch.Tensor:

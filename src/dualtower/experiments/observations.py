@@ -272,7 +272,7 @@ def checked_rows(table: Table, experiment: str, rules: Sequence[Rule]) -> pl.Exp
         DataError: one of them breaks a rule.
     """
     mine = _rows_of(experiment)
-    check_rules(table, [Rule(rule.column, rule.broken & mine, rule.problem) for rule in rules])
+    check_rules(table, [rule.among(mine) for rule in rules])
     return mine
 
 

@@ -4,8 +4,7 @@ import copy
 import math
 import time
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,8 @@ from dualtower.errors import ConfigError, DataError
 from dualtower.models.network import Network
 from dualtower.models.record import EpochRecord, TrainingRecord
 from dualtower.models.trained import TrainedModel
-from dualtower.progress import Bar, console, progress_bar
+from dualtower.progress import Bar, progress_bar, say
+from dualtower.threads import torch_threads
 from dualtower.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from dualtower.training.collapse import find_collapse, sample_rows, warn_of_collapse
 from dualtower.training.objective import Objective, check
@@ -66,7 +66,7 @@ def train(
         )
     device = _device(config.device)
     devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), _threads(config.threads):
+    with torch.random.fork_rng(devices=devices), torch_threads(config.threads):
         torch.manual_seed(sub_seed(config.seed, INITIAL_WEIGHTS))
         network = model.build(log.dataset.space(), log.dataset.item_features, device)
         try:
@@ -76,17 +76,6 @@ def train(
             model.network = None  # half trained is not fitted
             raise
     network.eval()
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """So many CPU threads meanwhile; None leaves what is set."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(before if count is None else count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class _Run:
@@ -250,12 +239,9 @@ class _Run:
             record["epochs"] = [EpochRecord(**epoch) for epoch in record["epochs"]]
             self.record = TrainingRecord(**record)
             if self.progress:
-                console.print(
+                say(
                     f"Going on after epoch {self.standing.epoch} of {self.config.epochs}, from "
-                    f"{self.config.checkpoint}",
-                    highlight=False,
-                    markup=False,
-                    soft_wrap=True,
+                    f"{self.config.checkpoint}"
                 )
 
     def _identity(self) -> dict[str, Any]:
