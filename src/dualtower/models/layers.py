@@ -67,8 +67,7 @@ class _FullyConnected(torch.autograd.Function):
         hidden, weights = ctx.saved_tensors[: depth + 1], ctx.saved_tensors[depth + 1 :]
         to_inputs = torch.empty_like(hidden[0]) if ctx.needs_input_grad[0] else None
         to_weights = [torch.zeros_like(weight) for weight in weights]
-        to_biases = [weight.new_zeros(1, len(weight)) for weight in weights]
-        ones = gradient.new_ones(1, len(gradient))
+        to_biases = [weight.new_zeros(len(weight)) for weight in weights]
         for start, end in _chunks(gradient):
             slope = gradient[start:end]
             for layer in reversed(range(depth)):
@@ -77,12 +76,12 @@ class _FullyConnected(torch.autograd.Function):
                         slope, hidden[layer + 1][start:end], 0
                     )
                 to_weights[layer].addmm_(slope.t(), hidden[layer][start:end])
-                to_biases[layer].addmm_(ones[:, start:end], slope)
+                to_biases[layer] += slope.sum(0)
                 if layer > 0:
                     slope = slope @ weights[layer]
                 elif to_inputs is not None:
                     torch.mm(slope, weights[0], out=to_inputs[start:end])
-        return to_inputs, None, *to_weights, *(bias.squeeze(0) for bias in to_biases)
+        return to_inputs, None, *to_weights, *to_biases
 
 
 def _chunks(values: Tensor) -> list[tuple[int, int]]:

@@ -27,7 +27,7 @@ def uniform_pool(corpus: Tensor, count: int, generator: torch.Generator) -> Tens
     if len(corpus) == 0:
         raise ConfigError("negatives: the corpus is empty; training needs at least one item")
     drawn = torch.randint(len(corpus), (count,), generator=generator, device=corpus.device)
-    return corpus[drawn]
+    return corpus.index_select(0, drawn)
 
 
 def uniform_per_positive(
@@ -56,13 +56,13 @@ def uniform_per_positive(
             f"negatives: the corpus has {size} item(s); drawing others than the positive needs two"
         )
     place = torch.searchsorted(corpus, positive).clamp_(max=size - 1)
-    present = corpus[place] == positive
+    present = corpus.index_select(0, place) == positive
     shape, device = (len(positive), count), corpus.device
     # 62 random bits modulo M: no row is off its fair share by more than M / 2^62.
     drawn = torch.randint(1 << 62, shape, generator=generator, device=device)
     drawn %= (size - present.long()).unsqueeze(1)
     drawn += present.unsqueeze(1) & (drawn >= place.unsqueeze(1))
-    return corpus[drawn]
+    return corpus.index_select(0, drawn.flatten()).view(shape)
 
 
 def log_inclusion_in_batch(share: Tensor, batch_size: int) -> Tensor:
