@@ -1,5 +1,6 @@
 import json
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -200,6 +201,39 @@ def test_a_request_without_an_end_is_ended(port: int, start: bytes, more: bytes)
                 connection.sendall(more)
                 sent += 1
     assert sent < 1_000
+
+
+@pytest.mark.parametrize("begun", [b"", b"POST", b"GET /health HTTP/1.1\r\nhost: localhost\r\n"])
+def test_a_head_that_does_not_come_is_not_waited_for(server: Server, begun: bytes) -> None:
+    server.settings = ServeConfig(send_seconds=0.2)
+    with listening(server) as address:
+        port = int(address.rpartition(":")[2].strip("/"))
+        for asked in (b"", post(), chunked()):  # the first request of a connection, and a later one
+            if asked and not begun:
+                continue  # that is the keep-alive timeout's
+            with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+                if asked:
+                    connection.sendall(asked)
+                    assert connection.recv(65_536)
+                    time.sleep(0.3)
+                connection.sendall(begun)
+                started = time.monotonic()
+                while connection.recv(65_536):
+                    pass
+                assert 0.1 < time.monotonic() - started < 3
+
+
+def test_a_slow_body_after_a_quick_head_keeps_its_own_time(server: Server) -> None:
+    server.settings = ServeConfig(send_seconds=1.0)
+    with listening(server) as address:
+        port = int(address.rpartition(":")[2].strip("/"))
+        whole = post()
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            time.sleep(0.6)
+            connection.sendall(whole[:-10])
+            time.sleep(0.6)
+            connection.sendall(whole[-10:])
+            assert b"200 OK" in connection.recv(65_536)
 
 
 def test_long_heads_and_small_chunks_are_read(port: int) -> None:

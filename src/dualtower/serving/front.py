@@ -45,6 +45,8 @@ class Front:
         self._any_host = server.settings.token is not None
         self.max_body_bytes = server.settings.max_body_bytes
         """Of a request."""
+        self.send_seconds = server.settings.send_seconds
+        """How long its address and headers may take, from the connection or their first byte."""
         self.has_short_way = server.ranking is None
         """Whether `recommend` may be asked: nobody waits for a ranker there."""
 

@@ -118,14 +118,14 @@ async def read_body(request: Request, server: Server) -> bytes:
     settings = server.settings
     limit, parts, size = settings.max_body_bytes, [], 0
     try:
-        async with asyncio.timeout(settings.body_seconds):
+        async with asyncio.timeout(settings.send_seconds):
             async for part in request.stream():
                 size += len(part)
                 if size > limit:
                     raise RefusedError(413, f"body: more than the {limit} bytes that are accepted")
                 parts.append(part)
     except TimeoutError:
-        raise RefusedError(408, f"body: not sent within {settings.body_seconds:g} s") from None
+        raise RefusedError(408, f"body: not sent within {settings.send_seconds:g} s") from None
     except ClientDisconnect:
         raise RefusedError(400, "body: the connection ended before it did") from None
     return b"".join(parts)

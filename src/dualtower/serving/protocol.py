@@ -5,6 +5,7 @@ wakes the client. A plain POST /recommend that has arrived as a whole needs none
 answered where it is received, in one write. Everything else about HTTP is uvicorn's.
 """
 
+import asyncio
 import re
 from typing import Any, cast
 
@@ -57,6 +58,17 @@ class Protocol(HttpToolsProtocol):
         self._front = cast(Front, self.app)
         self._within_message = self._within_head = False
         self._size = 0
+        self._head_due: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A connection without a request is worth no more waiting than one with half of it."""
+        super().connection_made(transport)
+        self._wait_for_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is due any more."""
+        self._stop_waiting()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Reply at once where that is possible."""
@@ -67,6 +79,7 @@ class Protocol(HttpToolsProtocol):
             super().data_received(data)
             self._limit(len(data))
             return
+        self._stop_waiting()
         status, headers, body = self._front.recommend(*request)
         head = [STATUS_LINE[status]]
         for name, value in (*self.server_state.default_headers, *headers):
@@ -78,17 +91,30 @@ class Protocol(HttpToolsProtocol):
         """From now on the parser holds a part of a request."""
         self._within_message = self._within_head = True
         self._size = 0
+        self._wait_for_head()
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """What follows is the body."""
         self._within_head = False
+        self._stop_waiting()
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """The parser holds nothing any more."""
         self._within_message = False
         super().on_message_complete()
+
+    def _wait_for_head(self) -> None:
+        """End the connection unless address and headers come in time; uvicorn waits for ever."""
+        if self._head_due is None:
+            seconds = self._front.send_seconds
+            self._head_due = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+
+    def _stop_waiting(self) -> None:
+        if self._head_due is not None:
+            self._head_due.cancel()
+            self._head_due = None
 
     def _limit(self, size: int) -> None:
         """End a connection whose request has no end, after `size` more bytes of it.

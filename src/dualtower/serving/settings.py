@@ -41,8 +41,8 @@ class ServeConfig(Settings):
     """The most queries of one batch, and events of one POST."""
     max_exclusions: int = Field(default=10_000, ge=0, le=10_000_000)
     """The most excluded items, and items of a history, of one query."""
-    body_seconds: float = Field(default=10.0, gt=0, le=3600)
-    """How long a client may take to send its request's body."""
+    send_seconds: float = Field(default=10.0, gt=0, le=3600)
+    """How long a client may take to send its request: address and headers, and then its body."""
     stop_seconds: int = Field(default=10, ge=0, le=3600)
     """How long running requests may go on after a signal to stop."""
 
