@@ -1,7 +1,9 @@
-"""Progress bars: one look for every slow step, silent where nobody watches."""
+"""Progress bars: one look for every slow step; where there is no terminal, a line now and then."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import (
@@ -20,6 +22,10 @@ from rich.text import Text
 
 console = Console(stderr=True)
 """Where bars and notes go: standard error, so that standard output stays clean for results."""
+
+
+LINE_SECONDS = 30.0
+"""How far apart the lines of a slow step are where there is no terminal for its bar."""
 
 
 def say(line: str) -> None:
@@ -41,26 +47,55 @@ class _Rate(ProgressColumn):
 class Bar:
     """A running progress bar; `advance` moves it, `note` sets the text at its right."""
 
-    def __init__(self, progress: Progress, task: TaskID) -> None:
+    def __init__(self, progress: Progress, task: TaskID, lines: "_Lines | None" = None) -> None:
         self._progress = progress
         self._task = task
+        self._lines = lines
 
     def advance(self, steps: float = 1, note: str | None = None) -> None:
         """Move on by `steps`; `note` replaces the text beside the rate when given."""
         fields = {} if note is None else {"note": note}
         self._progress.update(self._task, advance=steps, **fields)  # type: ignore[arg-type]
+        if self._lines is not None:
+            self._lines.advance(steps, note)
+
+
+class _Lines:
+    """The bar of a log: a line every half a minute, none of a step that is over before."""
+
+    def __init__(self, title: str, total: float, unit: str) -> None:
+        self._title, self._total, self._unit = title, total, unit
+        self._done = self._done_then = 0.0
+        self._then = time.monotonic()
+        self._note = ""
+
+    def advance(self, steps: float, note: str | None) -> None:
+        self._done += steps
+        self._note = self._note if note is None else note
+        now = time.monotonic()
+        if now - self._then < LINE_SECONDS:
+            return
+        rate = (self._done - self._done_then) / (now - self._then)
+        left = timedelta(seconds=round((self._total - self._done) / rate)) if rate else "unknown"
+        share = self._done / self._total if self._total else 1.0
+        parts = [f"{share:.0%}", f"{rate:,.0f} {self._unit}/s", f"{left} left"]
+        say(f"{self._title}: {', '.join(parts + [self._note] * bool(self._note))}")
+        self._done_then, self._then = self._done, now
 
 
 @contextmanager
 def progress_bar(title: str, total: float, unit: str, *, shown: bool = True) -> Iterator[Bar]:
     """A bar with share, count, rate, time used and time left, on standard error.
 
+    Where standard error is no terminal, a line every `LINE_SECONDS` with the same.
+
     Args:
         title: what is being done, in plain words.
         total: the number of steps.
         unit: what a step is, in the plural ("rows", "positives").
-        shown: False keeps it silent; it is silent as well where standard error is no terminal.
+        shown: False keeps it silent.
     """
+    terminal = console.is_terminal
     progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=28),
@@ -72,8 +107,9 @@ def progress_bar(title: str, total: float, unit: str, *, shown: bool = True) -> 
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
         console=console,
-        disable=not (shown and console.is_terminal),
+        disable=not (shown and terminal),
     )
+    lines = _Lines(title, total, unit) if shown and not terminal else None
     with progress:
         task = progress.add_task(title, total=total, note="")
-        yield Bar(progress, task)
+        yield Bar(progress, task, lines)
