@@ -11,11 +11,7 @@ cycle under way, and the results say how many there were.
 import argparse
 import http.client
 import json
-import os
 import signal
-import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -26,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.server_process import DUALTOWER, free_port, started
 from benchmarks.small_bundle import ITEMS, QUERIES, make_bundle
 from dualtower.evaluation.results import Measurements, processor, versions, write_results
 from dualtower.progress import progress_bar
@@ -84,15 +81,19 @@ def kill_cycles(folder: Path, cycles: int, groups: int) -> dict[str, str | int |
         for cycle in range(cycles):
             if interrupted.is_set():
                 break
-            with _Server(folder / "bundle", store_file) as server:
+            port = free_port()
+            options = ["serve", str(folder / "bundle"), "--events", str(store_file)]
+            options += ["--port", str(port)]
+            with started(DUALTOWER, options, port, seconds=_PATIENCE_SECONDS, quiet=True) as server:
                 if expected is not None:
                     compared += len(expected)
-                    pairs = zip(expected, server.answers(), strict=True)
+                    pairs = zip(expected, _answers(port), strict=True)
                     differ += sum(before != after for before, after in pairs)
-                sender = _Sender(server.port, cycle, rng)
+                sender = _Sender(port, cycle, rng)
                 sender.run(groups, finish=cycle % 2 == 1)
-                expected = server.answers() if cycle % 2 == 1 else None
+                expected = _answers(port) if cycle % 2 == 1 else None
                 server.kill()
+                server.wait()
                 acknowledged |= sender.finished()
             done += 1
             bar.advance(note=f"{len(acknowledged):,} acknowledged")
@@ -121,45 +122,10 @@ def _interruptible() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-class _Server:
-    """`dualtower serve` in a process of its own."""
-
-    def __init__(self, bundle: Path, events: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = int(free.getsockname()[1])
-        code = "from dualtower.cli import app; app()"
-        options = ["serve", str(bundle), "--events", str(events), "--port", str(self.port)]
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", code, *options],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-            stderr=subprocess.DEVNULL,
-        )
-
-    def __enter__(self) -> "_Server":
-        end = time.monotonic() + _PATIENCE_SECONDS
-        while time.monotonic() < end and self._process.poll() is None:
-            try:
-                _request(self.port, "GET", "/ready")
-            except OSError:
-                time.sleep(0.02)
-            else:
-                return self
-        self.kill()
-        raise RuntimeError("the server did not start")
-
-    def __exit__(self, *_: object) -> None:
-        self.kill()
-
-    def kill(self) -> None:
-        """SIGKILL."""
-        self._process.send_signal(signal.SIGKILL)
-        self._process.wait()
-
-    def answers(self) -> list[bytes]:
-        """What it recommends to `ASKED`."""
-        bodies = ({"query_id": query, "n": 20} for query in ASKED)
-        return [_request(self.port, "POST", "/recommend", body) for body in bodies]
+def _answers(port: int) -> list[bytes]:
+    """What the server recommends to `ASKED`."""
+    bodies = ({"query_id": query, "n": 20} for query in ASKED)
+    return [_request(port, "POST", "/recommend", body) for body in bodies]
 
 
 class _Sender:

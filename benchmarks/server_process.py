@@ -18,6 +18,13 @@ DUALTOWER = "from dualtower.cli import app; app()"
 START_SECONDS = 120.0
 
 
+def free_port() -> int:
+    """One of 127.0.0.1 on which nobody listens."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
 @contextmanager
 def server_process(bundle: Path, *options: str | Path, token: str | None = None) -> Iterator[int]:
     """Serve on a free port until the end of the block.
@@ -33,9 +40,7 @@ def server_process(bundle: Path, *options: str | Path, token: str | None = None)
     Raises:
         DualtowerError: the server ends, or is not ready in `START_SECONDS`.
     """
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = int(listener.getsockname()[1])
+    port = free_port()
     arguments = ["serve", str(bundle), "--port", str(port), *(str(option) for option in options)]
     with started(DUALTOWER, arguments, port, token=token):
         yield port
@@ -49,6 +54,7 @@ def started(
     *,
     token: str | None = None,
     seconds: float = START_SECONDS,
+    quiet: bool = False,
 ) -> "Iterator[subprocess.Popen[bytes]]":
     """Run a server until the end of the block.
 
@@ -58,6 +64,7 @@ def started(
         port: where it answers `GET /ready`.
         token: what requests must bring; none without.
         seconds: how long to wait until it is ready.
+        quiet: keeps what it says to itself.
 
     Yields:
         The process, once the server is ready.
@@ -74,7 +81,8 @@ def started(
     if token is not None:
         environment[TOKEN] = token
     command = [sys.executable, "-c", program, *arguments]
-    with subprocess.Popen(command, env=environment) as process:
+    errors = subprocess.DEVNULL if quiet else None
+    with subprocess.Popen(command, env=environment, stderr=errors) as process:
         try:
             _wait(process, port, seconds)
             yield process
