@@ -52,8 +52,7 @@ def test_the_rate_is_that_since_the_last_line(
         bar.advance(30)
     assert capsys.readouterr().err.splitlines() == [
         "Reading: 60%, 2 rows/s, 0:00:20 left",
-        "Reading: 60%, 0 rows/s, unknown left",
-        "Reading: 90%, 1 rows/s, 0:00:10 left",
+        "Reading: 90%, 0.5 rows/s, 0:00:20 left",
     ]
 
 
@@ -66,11 +65,10 @@ def test_no_line_when_quick_silent_or_empty(
     with progress_bar("Silent", 10, "rows", shown=False) as bar:
         clock.now += 60
         bar.advance(5)
-    assert capsys.readouterr().err == ""
     with progress_bar("Empty", 0, "rows") as bar:
         clock.now += 60
         bar.advance(0)
-    assert capsys.readouterr().err == "Empty: 100%, 0 rows/s, unknown left\n"
+    assert capsys.readouterr().err == ""
 
 
 def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,12 +73,15 @@ class _Lines:
         self._done += steps
         self._note = self._note if note is None else note
         now = time.monotonic()
-        if now - self._then < LINE_SECONDS:
+        if now - self._then < LINE_SECONDS or self._done == self._done_then:
             return
         rate = (self._done - self._done_then) / (now - self._then)
-        left = timedelta(seconds=round((self._total - self._done) / rate)) if rate else "unknown"
-        share = self._done / self._total if self._total else 1.0
-        parts = [f"{share:.0%}", f"{rate:,.0f} {self._unit}/s", f"{left} left"]
+        left = timedelta(seconds=round((self._total - self._done) / rate))
+        parts = [
+            f"{self._done / self._total:.0%}",
+            f"{rate:{',.0f' if rate >= 10 else '.2g'}} {self._unit}/s",
+            f"{left} left",
+        ]
         say(f"{self._title}: {', '.join(parts + [self._note] * bool(self._note))}")
         self._done_then, self._then = self._done, now
 
