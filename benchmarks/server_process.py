@@ -16,6 +16,8 @@ from dualtower.errors import DualtowerError
 DUALTOWER = "from dualtower.cli import app; app()"
 """The program of `dualtower`'s command line."""
 START_SECONDS = 120.0
+STOP_SECONDS = 60.0
+"""How long a server may take to stop before it is killed."""
 
 
 def free_port() -> int:
@@ -64,7 +66,7 @@ def started(
         port: where it answers `GET /ready`.
         token: what requests must bring; none without.
         seconds: how long to wait until it is ready.
-        quiet: keeps what it says to itself.
+        quiet: throws away what it writes to standard error.
 
     Yields:
         The process, once the server is ready.
@@ -88,6 +90,10 @@ def started(
             yield process
         finally:
             process.terminate()
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def _wait(process: "subprocess.Popen[bytes]", port: int, seconds: float) -> None:

@@ -42,8 +42,8 @@ RUNS: tuple[tuple[Preset, int], ...] = (("paper", 256), ("paper", 4096), ("recom
 DENSE_SECONDS = 8.0
 """Length of one turn of the dense side; its steps take up to two seconds."""
 TURN_POSITIVES = 589_824
-"""Positives of one epoch of dualtower; a turn is two epochs. With all 6.7 million, a positive's
-share in what an epoch costs besides its steps would be a tenth."""
+"""Positives of one epoch of dualtower; a turn is two epochs. Over all 6.7 million an epoch's
+fixed cost would be a tenth as much a positive."""
 
 
 def dense_turns(batch_size: int, dataset: Dataset) -> Turn:

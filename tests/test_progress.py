@@ -21,6 +21,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     found = Clock()
     monkeypatch.setattr(progress, "time", found)
+    monkeypatch.setattr(progress, "console", Console(stderr=True, force_terminal=False))
     return found
 
 
@@ -65,10 +66,24 @@ def test_no_line_when_quick_silent_or_empty(
     with progress_bar("Silent", 10, "rows", shown=False) as bar:
         clock.now += 60
         bar.advance(5)
-    with progress_bar("Empty", 0, "rows") as bar:
-        clock.now += 60
-        bar.advance(0)
     assert capsys.readouterr().err == ""
+
+
+def test_what_was_done_before_says_nothing_of_the_rate(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with progress_bar("Training dat", 1_000, "positives", done=500) as bar:
+        clock.now += 40
+        bar.advance(100)
+    printed = capsys.readouterr().err
+    assert printed == "Training dat: 60%, 2.5 positives/s, 0:02:40 left\n"
+
+
+def test_more_steps_than_were_foretold(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bar("Reading", 0, "rows") as bar:
+        clock.now += 30
+        bar.advance(90, note="on")
+    assert capsys.readouterr().err == "Reading: 3 rows/s, on\n"
 
 
 def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,7 +48,7 @@ def fit(
     if isinstance(model, SolvedModel):
         if log.event_count == 0:
             raise DataError("fit: the training log has no events; check filter and split")
-        model.solve(log)
+        model.solve(log, progress=progress)
         return model
     if not isinstance(model, TrainedModel):
         raise ConfigError(f"fit: {type(model).__name__} has neither a solve nor a training loss")

@@ -63,9 +63,9 @@ class Bar:
 class _Lines:
     """The bar of a log: a line every half a minute, none of a step that is over before."""
 
-    def __init__(self, title: str, total: float, unit: str) -> None:
+    def __init__(self, title: str, total: float, unit: str, done: float) -> None:
         self._title, self._total, self._unit = title, total, unit
-        self._done = self._done_then = 0.0
+        self._done = self._done_then = done
         self._then = time.monotonic()
         self._note = ""
 
@@ -76,26 +76,27 @@ class _Lines:
         if now - self._then < LINE_SECONDS or self._done == self._done_then:
             return
         rate = (self._done - self._done_then) / (now - self._then)
-        left = timedelta(seconds=round((self._total - self._done) / rate))
-        parts = [
-            f"{self._done / self._total:.0%}",
-            f"{rate:{',.0f' if rate >= 10 else '.2g'}} {self._unit}/s",
-            f"{left} left",
-        ]
+        parts = [f"{rate:{',.0f' if rate >= 10 else '.2g'}} {self._unit}/s"]
+        if self._done <= self._total:
+            left = timedelta(seconds=round((self._total - self._done) / rate))
+            parts = [f"{self._done / self._total:.0%}", *parts, f"{left} left"]
         say(f"{self._title}: {', '.join(parts + [self._note] * bool(self._note))}")
         self._done_then, self._then = self._done, now
 
 
 @contextmanager
-def progress_bar(title: str, total: float, unit: str, *, shown: bool = True) -> Iterator[Bar]:
+def progress_bar(
+    title: str, total: float, unit: str, *, done: int = 0, shown: bool = True
+) -> Iterator[Bar]:
     """A bar with share, count, rate, time used and time left, on standard error.
 
-    Where standard error is no terminal, a line every `LINE_SECONDS` with the same.
+    Where that is no terminal: share, rate and time left as a line, at most every `LINE_SECONDS`.
 
     Args:
         title: what is being done, in plain words.
         total: the number of steps.
         unit: what a step is, in the plural ("rows", "positives").
+        done: how many of them were done before, and say nothing of the rate.
         shown: False keeps it silent.
     """
     terminal = console.is_terminal
@@ -112,7 +113,7 @@ def progress_bar(title: str, total: float, unit: str, *, shown: bool = True) -> 
         console=console,
         disable=not (shown and terminal),
     )
-    lines = _Lines(title, total, unit) if shown and not terminal else None
+    lines = _Lines(title, total, unit, done) if shown and not terminal else None
     with progress:
-        task = progress.add_task(title, total=total, note="")
+        task = progress.add_task(title, total=total, completed=done, note="")
         yield Bar(progress, task, lines)

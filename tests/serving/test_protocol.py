@@ -1,22 +1,25 @@
 import json
 import socket
-import time
-from collections.abc import Iterator
+from asyncio import AbstractEventLoop
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 from pydantic import SecretStr
+from uvicorn import Config
+from uvicorn.server import ServerState
 
 from dualtower import models
 from dualtower.serving.engine import Engine
 from dualtower.serving.front import Front, names_this_machine
 from dualtower.serving.http import MISTAKE
-from dualtower.serving.protocol import plain_request
+from dualtower.serving.protocol import Protocol, plain_request
 from dualtower.serving.ranking import Ranking
 from dualtower.serving.routes import Routes
-from dualtower.serving.run import host_of_url
+from dualtower.serving.run import host_of_url, http_options
 from dualtower.serving.server import Server, open_deck
 from dualtower.serving.settings import ServeConfig
 from dualtower.serving.store import open_store
@@ -203,37 +206,116 @@ def test_a_request_without_an_end_is_ended(port: int, start: bytes, more: bytes)
     assert sent < 1_000
 
 
-@pytest.mark.parametrize("begun", [b"", b"POST", b"GET /health HTTP/1.1\r\nhost: localhost\r\n"])
-def test_a_head_that_does_not_come_is_not_waited_for(server: Server, begun: bytes) -> None:
-    server.settings = ServeConfig(send_seconds=0.2)
-    with listening(server) as address:
-        port = int(address.rpartition(":")[2].strip("/"))
-        for asked in (b"", post(), chunked()):  # the first request of a connection, and a later one
-            if asked and not begun:
-                continue  # that is the keep-alive timeout's
-            with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
-                if asked:
-                    connection.sendall(asked)
-                    assert connection.recv(65_536)
-                    time.sleep(0.3)
-                connection.sendall(begun)
-                started = time.monotonic()
-                while connection.recv(65_536):
-                    pass
-                assert 0.1 < time.monotonic() - started < 3
+class Loop:
+    """An event loop that keeps what it is asked to do."""
+
+    def __init__(self) -> None:
+        self.due: list[tuple[float, Callable[[], None]]] = []
+
+    def call_later(self, seconds: float, function: Callable[[], None]) -> "Loop.Handle":
+        self.due.append((seconds, function))
+        return self.Handle(self, self.due[-1])
+
+    def create_task(self, coroutine: Coroutine[Any, Any, None], **_: Any) -> Mock:
+        coroutine.close()  # nobody answers before `answer`
+        return Mock()
+
+    class Handle:
+        def __init__(self, loop: "Loop", entry: tuple[float, Callable[[], None]]) -> None:
+            self._loop, self._entry = loop, entry
+
+        def cancel(self) -> None:
+            if self._entry in self._loop.due:
+                self._loop.due.remove(self._entry)
 
 
-def test_a_slow_body_after_a_quick_head_keeps_its_own_time(server: Server) -> None:
-    server.settings = ServeConfig(send_seconds=1.0)
-    with listening(server) as address:
-        port = int(address.rpartition(":")[2].strip("/"))
-        whole = post()
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
-            time.sleep(0.6)
-            connection.sendall(whole[:-10])
-            time.sleep(0.6)
-            connection.sendall(whole[-10:])
-            assert b"200 OK" in connection.recv(65_536)
+class Line:
+    """A connection whose time goes on when it is told to."""
+
+    def __init__(self, server: Server) -> None:
+        server.settings = ServeConfig(send_seconds=7)
+        self.loop, self.transport = Loop(), Mock()
+        self.transport.is_closing.side_effect = lambda: self.transport.close.called
+        self.transport.get_extra_info.return_value = None
+        front = Front(Mock(), server, Routes(server))
+        config = Config(front, **http_options(server.settings))
+        self.protocol = Protocol(config, ServerState(), {}, cast(AbstractEventLoop, self.loop))
+        self.protocol.connection_made(self.transport)
+
+    def receive(self, data: bytes) -> None:
+        self.protocol.data_received(data)
+
+    def answer(self) -> None:
+        """The request that waits is answered, without a look at its body."""
+        self.protocol.cycle.response_complete = True
+        self.protocol.on_response_complete()
+
+    @property
+    def waits(self) -> list[float]:
+        """How many seconds it waits, and for how many things; uvicorn's keep-alive is five."""
+        return [seconds for seconds, _ in self.loop.due]
+
+    def time_is_up(self) -> None:
+        (_, function), *_ = self.loop.due
+        self.loop.due.clear()
+        function()
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"POST", b"GET /health HTTP/1.1\r\nhost: localhost\r\n", b"\r\n"]
+)
+def test_a_head_that_does_not_come_is_not_waited_for(server: Server, data: bytes) -> None:
+    line = Line(server)
+    line.receive(data)
+    assert line.waits == [7]
+    line.time_is_up()
+    line.transport.close.assert_called_once()
+
+
+@pytest.mark.parametrize("data", [b"POST", b"\r\n"])
+@pytest.mark.parametrize("first", [post(), b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"])
+def test_nor_is_one_after_an_answer(server: Server, first: bytes, data: bytes) -> None:
+    line = Line(server)
+    line.receive(first)
+    if not first.startswith(b"POST"):
+        assert line.waits == []
+        line.answer()
+    assert line.waits == [5]
+    line.receive(data)
+    assert line.waits == [7]
+    line.receive(b"")
+    assert line.waits == [7]
+    line.time_is_up()
+    line.transport.close.assert_called_once()
+
+
+def test_the_rest_of_a_body_that_nobody_reads_is_not_waited_for(server: Server) -> None:
+    line = Line(server)
+    line.receive(b"POST /nothing HTTP/1.1\r\nhost: localhost\r\ncontent-length: 3\r\n\r\na")
+    assert line.waits == []
+    line.answer()
+    line.receive(b"b")
+    assert line.waits == [7]
+    line.receive(b"cGET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    assert line.waits == []
+
+
+def test_a_client_that_waits_for_an_answer_is_not_cut_off(server: Server) -> None:
+    line = Line(server)
+    line.receive(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\nGET")
+    assert line.waits == [7]
+    line.time_is_up()
+    line.transport.close.assert_not_called()
+    assert line.waits == [7]
+    line.answer()
+    line.time_is_up()
+    line.transport.close.assert_called_once()
+
+
+def test_a_connection_that_is_lost_waits_for_nothing(server: Server) -> None:
+    line = Line(server)
+    line.protocol.connection_lost(None)
+    assert line.waits == []
 
 
 def test_long_heads_and_small_chunks_are_read(port: int) -> None:

@@ -69,8 +69,8 @@ class SolvedModel(Model):
         self.config = validate(self.settings, settings, self.name)
 
     @abstractmethod
-    def solve(self, log: Log) -> None:
-        """Fit on the target events of `log`."""
+    def solve(self, log: Log, *, progress: bool = True) -> None:
+        """Fit on the target events of `log`; with a bar, where there is one, if `progress`."""
 
 
 class VectorModel(Model):

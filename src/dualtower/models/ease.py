@@ -42,7 +42,7 @@ class EASE(SolvedModel):
         """Whether the model was solved or loaded."""
         return self._weights is not None
 
-    def solve(self, log: Log) -> None:
+    def solve(self, log: Log, *, progress: bool = True) -> None:
         """Invert the items' Gram matrix; items without events get weights of zero.
 
         Raises:

@@ -48,7 +48,7 @@ class ItemKNN(SolvedModel):
         """Whether the model was solved or loaded."""
         return self._similarity is not None
 
-    def solve(self, log: Log) -> None:
+    def solve(self, log: Log, *, progress: bool = True) -> None:
         """Find every item's neighbours, a block of items at a time."""
         self.space = log.dataset.space()
         interactions = interaction_matrix(log)
@@ -58,7 +58,7 @@ class ItemKNN(SolvedModel):
         kept = min(self.config.neighbours, count)
         rows = max(1, _BLOCK_SIMILARITIES // count)
         blocks = []
-        with progress_bar("Finding neighbours", count, "items") as bar:
+        with progress_bar("Finding neighbours", count, "items", shown=progress) as bar:
             for start in range(0, count, rows):
                 part = slice(start, start + rows)
                 similarity = (by_item[part] @ interactions).toarray()

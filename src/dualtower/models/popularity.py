@@ -28,7 +28,7 @@ class Popularity(SolvedModel):
         """Whether the model was solved or loaded."""
         return self._counts is not None
 
-    def solve(self, log: Log) -> None:
+    def solve(self, log: Log, *, progress: bool = True) -> None:
         """Count the target events of every item."""
         self.space = log.dataset.space()
         self._counts = log.item_counts().astype(np.float32)

@@ -60,7 +60,7 @@ class WALS(SolvedModel, VectorModel):
         """Whether the model was solved or loaded."""
         return self._items is not None
 
-    def solve(self, log: Log) -> None:
+    def solve(self, log: Log, *, progress: bool = True) -> None:
         """Factorize; items without events get zero vectors. Repeats of a pair count once.
 
         On one machine a seed gives the same factors, whatever the number of threads (PyTorch's).
@@ -71,7 +71,7 @@ class WALS(SolvedModel, VectorModel):
         interactions = interaction_matrix(log)
         items = np.unique(interactions.indices)
         factors = np.zeros((log.dataset.item_count, self.config.factors), dtype=np.float32)
-        factors[items] = _alternate(interactions[:, items], self.config)
+        factors[items] = _alternate(interactions[:, items], self.config, progress)
         self.space = log.dataset.space()
         self._keep(factors)
 
@@ -135,7 +135,9 @@ class WALS(SolvedModel, VectorModel):
         self._gram = wide.T @ wide + self.config.regularization * np.eye(items.shape[1])
 
 
-def _alternate(interactions: sparse.csr_array, config: WALSConfig) -> npt.NDArray[np.float32]:
+def _alternate(
+    interactions: sparse.csr_array, config: WALSConfig, progress: bool
+) -> npt.NDArray[np.float32]:
     """The items' factors by the library, `[items, factors]`."""
     try:
         from implicit.cpu.als import AlternatingLeastSquares
@@ -149,7 +151,7 @@ def _alternate(interactions: sparse.csr_array, config: WALSConfig) -> npt.NDArra
     # The library runs its own threads, each of which would start the linear algebra's.
     with (
         threadpool_limits(1, user_api="blas"),
-        progress_bar(title, config.iterations, "iterations") as bar,
+        progress_bar(title, config.iterations, "iterations", shown=progress) as bar,
     ):
         solver = AlternatingLeastSquares(
             factors=config.factors,

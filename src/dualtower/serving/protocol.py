@@ -72,12 +72,15 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Reply at once where that is possible."""
-        idle = self.cycle is None or self.cycle.response_complete
-        idle = idle and not self._within_message and not self.flow.write_paused
+        idle = not (self._answering or self._within_message or self.flow.write_paused)
         request = plain_request(data) if idle and self._front.has_short_way else None
         if request is None:
             super().data_received(data)
             self._limit(len(data))
+            if not self._answering and not self.transport.is_closing():
+                # uvicorn no longer waits for an end of these bytes, which may begin no request: a
+                # line's end alone, or the rest of a body that nobody read.
+                self._wait_for_head()
             return
         self._stop_waiting()
         status, headers, body = self._front.recommend(*request)
@@ -105,11 +108,21 @@ class Protocol(HttpToolsProtocol):
         self._within_message = False
         super().on_message_complete()
 
+    @property
+    def _answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
     def _wait_for_head(self) -> None:
         """End the connection unless address and headers come in time; uvicorn waits for ever."""
         if self._head_due is None:
-            seconds = self._front.send_seconds
-            self._head_due = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+            self._head_due = self.loop.call_later(self._front.send_seconds, self._end_waiting)
+
+    def _end_waiting(self) -> None:
+        self._head_due = None
+        if self._answering:  # the client waits as well, and reading may have been paused for it
+            self._wait_for_head()
+        else:
+            self.timeout_keep_alive_handler()
 
     def _stop_waiting(self) -> None:
         if self._head_due is not None:

@@ -94,10 +94,13 @@ def run_jobs(
     """
     started, ended = _Started(), 0
     total, count = steps or (len(jobs), lambda: ended)
-    with progress_bar(title, total, unit) as bar, ThreadPoolExecutor(at_once) as pool:
+    shown = count()
+    with (
+        progress_bar(title, total, unit, done=shown) as bar,
+        ThreadPoolExecutor(at_once) as pool,
+    ):
         threads = 1 if at_once > 1 else None
         waiting = {pool.submit(run_job, job, folder, threads, started): job for job in jobs}
-        shown = 0
         try:
             while waiting:
                 finished, _ = wait(waiting, timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED)
@@ -140,11 +143,9 @@ def _with_package(path: str | None) -> str:
 
 
 def _reason(status: int, log: Path) -> str:
-    if status < 0:
+    if status < 0:  # the log's last line tells how far it was, not why it ended
         words = f"its process was ended by {signal.Signals(-status).name}"
-        if -status == signal.SIGKILL:
-            words += " (out of memory?)"
-    else:
-        words = f"its process ended with status {status}"
+        return f"{words} (out of memory?)" if -status == signal.SIGKILL else words
+    words = f"its process ended with status {status}"
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return f"{words}: {lines[-1]}" if lines else words

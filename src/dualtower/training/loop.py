@@ -110,8 +110,8 @@ class _Run:
         writer = _tensorboard(self.config.tensorboard)
         epochs, per_epoch = self.config.epochs, self.examples.event_count
         title = f"Training {self.model.name}"
-        with progress_bar(title, epochs * per_epoch, "positives", shown=self.progress) as bar:
-            bar.advance(self.standing.epoch * per_epoch)
+        total, done = epochs * per_epoch, self.standing.epoch * per_epoch
+        with progress_bar(title, total, "positives", done=done, shown=self.progress) as bar:
             while self.standing.epoch < epochs and not self._out_of_patience():
                 self._epoch(bar)
                 if writer is not None:
