@@ -14,7 +14,9 @@ from tests.studies.runs import small_study
 
 REASONS = {
     "import sys; sys.exit('no such thing')": "its process ended with status 1: no such thing",
-    "import os; print('Training: 30%', flush=True); os.kill(os.getpid(), 9)": "its process was ended by SIGKILL (out of memory?)",
+    "import os; print('30%', flush=True); os.kill(os.getpid(), 9)": (
+        "its process was ended by SIGKILL (out of memory?)"
+    ),
     "import sys": None,
 }
 
