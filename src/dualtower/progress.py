@@ -44,22 +44,6 @@ class _Rate(ProgressColumn):
         return Text("" if task.speed is None else f"{task.speed:,.0f} {self._unit}/s")
 
 
-class Bar:
-    """A running progress bar; `advance` moves it, `note` sets the text at its right."""
-
-    def __init__(self, progress: Progress, task: TaskID, lines: "_Lines | None" = None) -> None:
-        self._progress = progress
-        self._task = task
-        self._lines = lines
-
-    def advance(self, steps: float = 1, note: str | None = None) -> None:
-        """Move on by `steps`; `note` replaces the text beside the rate when given."""
-        fields = {} if note is None else {"note": note}
-        self._progress.update(self._task, advance=steps, **fields)  # type: ignore[arg-type]
-        if self._lines is not None:
-            self._lines.advance(steps, note)
-
-
 class _Lines:
     """The bar of a log: a line every half a minute, none of a step that is over before."""
 
@@ -82,6 +66,22 @@ class _Lines:
             parts = [f"{self._done / self._total:.0%}", *parts, f"{left} left"]
         say(f"{self._title}: {', '.join(parts + [self._note] * bool(self._note))}")
         self._done_then, self._then = self._done, now
+
+
+class Bar:
+    """A running progress bar; `advance` moves it, `note` sets the text at its right."""
+
+    def __init__(self, progress: Progress, task: TaskID, lines: _Lines | None) -> None:
+        self._progress = progress
+        self._task = task
+        self._lines = lines
+
+    def advance(self, steps: float = 1, note: str | None = None) -> None:
+        """Move on by `steps`; `note` replaces the text beside the rate when given."""
+        fields = {} if note is None else {"note": note}
+        self._progress.update(self._task, advance=steps, **fields)  # type: ignore[arg-type]
+        if self._lines is not None:
+            self._lines.advance(steps, note)
 
 
 @contextmanager

@@ -241,9 +241,7 @@ class Objective:
             positive_log_inclusion=(
                 None if of_positives is None else of_positives[rows[block.positive]]
             ),
-            candidate_log_inclusion=(
-                None if correction is None else correction[rows[block.shared]]
-            ),
+            candidate_log_inclusion=None if correction is None else correction[rows[block.shared]],
             weights=weights,
         )
 
