@@ -61,7 +61,7 @@ class DenseDat(nn.Module):
         pairs = items.numel()
         queries = query.unsqueeze(1).expand_as(items).reshape(-1)
         flat = items.reshape(-1)
-        label = torch.zeros(items.shape)
+        label = torch.zeros(items.shape, device=items.device)
         label[:, 0] = 1
         label = label.reshape(-1)
         a_u, a_v = self.query_augmented(queries), self.item_augmented(flat)
@@ -91,6 +91,7 @@ def steps(
     query_count: int,
     item_count: int,
     batch_size: int,
+    device: str = "cpu",
 ) -> Iterator[int]:
     """Train for as long as it is asked to; yields after each step the positives it took.
 
@@ -100,15 +101,17 @@ def steps(
         query_count: rows of the query tables.
         item_count: rows of the item tables.
         batch_size: positives per step.
+        device: where it trains.
     """
     torch.manual_seed(0)
-    model = DenseDat(query_count, item_count)
+    model = DenseDat(query_count, item_count).to(device)
     adam = torch.optim.Adam(model.parameters(), lr=0.001)
     pairs = PairDataset(queries, items, item_count, 4, seed=0)
     while True:
         for query, batch in DataLoader(pairs, batch_size, shuffle=True, drop_last=True):
-            loss = model.loss(query, batch)
+            loss = model.loss(query.to(device), batch.to(device))
             adam.zero_grad()
             torch.autograd.backward(loss)
             adam.step()
+            loss.item()
             yield len(query)

@@ -33,11 +33,16 @@ from dualtower.models.dat import DAT
 from dualtower.training.loop import train
 
 Side = tuple[str, int]
-"""`dense`, `paper` or `recommended`, and positives per step."""
+"""`dense`, `paper`, `paper, bfloat16` or `recommended`, and positives per step."""
 Turn = Callable[[], float]
 """Trains for a while and returns the positives per second of its steps."""
 
-RUNS: tuple[tuple[Preset, int], ...] = (("paper", 256), ("paper", 4096), ("recommended", 1024))
+RUNS: tuple[Side, ...] = (
+    ("paper", 256),
+    ("paper", 4096),
+    ("paper, bfloat16", 4096),
+    ("recommended", 1024),
+)
 """Preset and batch size of each comparison; the bars are those of `paper`."""
 DENSE_SECONDS = 8.0
 """Length of one turn of the dense side; its steps take up to two seconds."""
@@ -46,11 +51,11 @@ TURN_POSITIVES = 589_824
 fixed cost would be a tenth as much a positive."""
 
 
-def dense_turns(batch_size: int, dataset: Dataset) -> Turn:
+def dense_turns(batch_size: int, dataset: Dataset, device: str) -> Turn:
     """Turns of the dense side: it goes on training where the last turn ended."""
     queries = np.repeat(np.arange(dataset.query_count, dtype=np.int32), np.diff(dataset.offsets))
     steps = dense_adam.steps(
-        queries, dataset.items, dataset.query_count, dataset.item_count, batch_size
+        queries, dataset.items, dataset.query_count, dataset.item_count, batch_size, device
     )
     next(steps)
 
@@ -63,7 +68,7 @@ def dense_turns(batch_size: int, dataset: Dataset) -> Turn:
     return turn
 
 
-def dualtower_turns(preset: Preset, batch_size: int, dataset: Dataset) -> Turn:
+def dualtower_turns(side: Side, dataset: Dataset, device: str) -> Turn:
     """Turns of dualtower: each a run of `train`, as `fit` calls it, on events drawn anew.
 
     The rate is the one that the training record gives its user for the second of two epochs: all
@@ -72,10 +77,15 @@ def dualtower_turns(preset: Preset, batch_size: int, dataset: Dataset) -> Turn:
     events is soon over. The preset `paper` gets one
     event each of many queries, so that its tables are read all over; `recommended` gets whole logs.
     """
+    name, batch_size = side
+    preset: Preset = "recommended" if name == "recommended" else "paper"
     random = np.random.default_rng(0)
     # The synthetic log has no categories, and without them no category is left to align.
     overrides: dict[str, Any] = {"lambda_ca": 0.0} if preset == "paper" else {}
-    config = TrainingConfig.of(preset, epochs=2, batch_size=batch_size)
+    precision = "bfloat16" if "bfloat16" in name else "float32"
+    config = TrainingConfig.of(
+        preset, epochs=2, batch_size=batch_size, device=device, precision=precision
+    )
 
     def turn() -> float:
         queries = random.permutation(np.arange(1, dataset.query_count))
@@ -96,7 +106,7 @@ def dualtower_turns(preset: Preset, batch_size: int, dataset: Dataset) -> Turn:
     return turn
 
 
-def work(side: Side, threads: int) -> None:
+def work(side: Side, threads: int, device: str) -> None:
     """The process of one side: for every line it reads, it takes a turn and answers."""
     torch.set_num_threads(threads)
     # On random clicks to the letter of the paper the towers soon die; here only their speed counts.
@@ -104,9 +114,9 @@ def work(side: Side, threads: int) -> None:
     name, batch_size = side
     dataset = amazon_books_shape()
     if name == "dense":
-        turn = dense_turns(batch_size, dataset)
+        turn = dense_turns(batch_size, dataset, device)
     else:
-        turn = dualtower_turns("paper" if name == "paper" else "recommended", batch_size, dataset)
+        turn = dualtower_turns(side, dataset, device)
     turn()
     print("ready", flush=True)
     for _ in sys.stdin:
@@ -118,11 +128,11 @@ def work(side: Side, threads: int) -> None:
 class Worker:
     """A side's process, seen from the one that measures."""
 
-    def __init__(self, side: Side, threads: int) -> None:
+    def __init__(self, side: Side, threads: int, device: str) -> None:
         name, batch_size = side
         command = [sys.executable, "-m", "benchmarks.training", "--work", f"{name}:{batch_size}"]
         self._process = subprocess.Popen(
-            [*command, "--threads", str(threads)],
+            [*command, "--threads", str(threads), "--device", device],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -151,9 +161,11 @@ class Worker:
         return line
 
 
-def compare(preset: Preset, batch_size: int, threads: int, turns: int) -> dict[str, str | float]:
+def compare(side: Side, threads: int, turns: int, device: str = "cpu") -> dict[str, str | float]:
     """A preset against the dense way at one batch size, the two taking turns."""
-    ours, rival = Worker((preset, batch_size), threads), Worker(("dense", batch_size), threads)
+    name, batch_size = side
+    ours = Worker(side, threads, device)
+    rival = Worker(("dense", batch_size), threads, device)
     for _ in range(turns):
         ours.turn()
         rival.turn()
@@ -161,7 +173,7 @@ def compare(preset: Preset, batch_size: int, threads: int, turns: int) -> dict[s
     rival.stop()
     ratios = [mine / theirs for mine, theirs in zip(ours.rates, rival.rates, strict=True)]
     return {
-        "preset": preset,
+        "preset": name,
         "batch": batch_size,
         "ratio": round(statistics.median(ratios), 1),
         "positives_per_second": round(statistics.median(ours.rates)),
@@ -177,19 +189,22 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of each side")
     parser.add_argument("--turns", type=int, default=5, help="turns of each side")
     parser.add_argument("--output", type=Path, default=Path("results/training-speed.json"))
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--work", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
         name, batch_size = options.work.split(":")
-        work((name, int(batch_size)), options.threads)
+        work((name, int(batch_size)), options.threads, options.device)
         return
+    on_gpu = options.device != "cpu"
     runs = []
-    for preset, batch_size in RUNS:
-        runs.append(compare(preset, batch_size, options.threads, options.turns))
+    for side in RUNS:
+        runs.append(compare(side, options.threads, options.turns, options.device))
         print(json.dumps(runs[-1]), flush=True)
     results = Measurements(
         command=(
             f"python -m benchmarks.training --threads {options.threads} --turns {options.turns}"
+            + (f" --device {options.device}" if on_gpu else "")
         ),
         protocol=(
             "positives per second of training on 695,513 queries and 243,166 items (Zipf), 32 "
@@ -198,7 +213,11 @@ def main() -> None:
             f"{options.threads} CPU thread(s) a side, median of {options.turns} alternating turns"
         ),
         versions=versions(),
-        processor=f"{processor()}, {torch.backends.cpu.get_cpu_capability()}",
+        processor=(
+            torch.cuda.get_device_name()
+            if on_gpu
+            else f"{processor()}, {torch.backends.cpu.get_cpu_capability()}"
+        ),
         runs=tuple(runs),
     )
     write_results(options.output, results)

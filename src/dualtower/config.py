@@ -141,12 +141,19 @@ class ModelConfig(Settings):
     """Whether the item tower gets a_v."""
     augmented_dim: int = Field(default=32, ge=1, le=4096)
     """Length of a_u and a_v. Other than `output_dim`, p is mapped to it by a fixed projection."""
+    augmented_fade: float = Field(default=0.6, ge=0, le=1)
+    """Between epochs the sums behind a_v shrink to this share (augmented = "leave_out")."""
     lambda_u: float = Field(default=0.5, ge=0)
     """Weight of the mimic loss of a_u in Eq. 5 (augmented = "learned")."""
     lambda_v: float = Field(default=0.5, ge=0)
     """Weight of the mimic loss of a_v in Eq. 5 (augmented = "learned")."""
     lambda_ca: float = Field(default=0.0, ge=0)
     """Weight of the category alignment loss in Eq. 5; 0 switches CAL off."""
+    ca_items: Literal["candidates", "positives"] = "candidates"
+    """Whose covariances CAL aligns: all item vectors that a batch scores, or its positives'."""
+    ca_momentum: float = Field(default=0.0, ge=0, lt=1)
+    """Share of its value before that a category's covariance keeps from batch to batch; 0: each
+    batch by itself, as in the paper."""
     embedding_dropout: float = Field(default=0.1, ge=0, lt=1)
     """Dropout on the embeddings of ids and features, before history pools them."""
     history_dropout: float = Field(default=0.0, ge=0, lt=1)
@@ -229,6 +236,8 @@ class TrainingConfig(Settings):
     """Cosine decay to zero over all steps, or constant."""
     weight_decay: float = Field(default=0.0, ge=0)
     """Decoupled weight decay on the towers."""
+    table_weight_decay: float = Field(default=0.0, ge=0)
+    """Decoupled weight decay on the embedding tables' rows, in the steps that name them."""
     validation_metric: str = "mrr"
     """The metric watched after each epoch: mrr, hit_rate@k, recall@k or ndcg@k."""
     validation_queries: int = Field(default=10_000, ge=1)
@@ -241,6 +250,10 @@ class TrainingConfig(Settings):
     """CPU threads; PyTorch's choice without it. 1 where the machine has other work."""
     device: str = "auto"
     """cpu, cuda, or auto."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What the towers' matrix products are computed in while training; weights, tables, sums and
+    losses are float32. bfloat16 saves time with wide layers on a processor that has it (AVX512-BF16
+    or AMX, an NVIDIA GPU since Ampere), and costs time on one that has not."""
     checkpoint: str | None = None
     """Folder for a checkpoint after each epoch; a run that finds one there goes on from it."""
     tensorboard: str | None = None

@@ -94,3 +94,32 @@ def test_weights_and_biases_must_pair_up() -> None:
         fully_connected(torch.zeros(2, 3), [torch.zeros(4, 3)], [], last_relu=True)
     with pytest.raises(ValueError, match="at least one"):
         fully_connected(torch.zeros(2, 3), [], [], last_relu=True)
+
+
+@pytest.mark.parametrize("last_relu", [False, True])
+def test_bfloat16_products_round_what_they_multiply(
+    last_relu: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Value and gradients stay float32, and near those of float64: eight bits are kept."""
+    monkeypatch.setattr(layers, "_CHUNK", 8)
+    inputs, weights, biases = parts(23, (16, 12, 8))
+    exact = [inputs, *weights, *biases]
+    rounded = [part.detach().float().requires_grad_() for part in exact]
+    output = fully_connected(
+        rounded[0], rounded[1:3], rounded[3:], last_relu=last_relu, product_type=torch.bfloat16
+    )
+    expected = composed(inputs, weights, biases, last_relu)
+    assert output.dtype == torch.float32
+    upstream = torch.arange(23 * 8, dtype=torch.float64).view(23, 8).sin()
+    ours = torch.autograd.grad(output, rounded, upstream.float())
+    theirs = torch.autograd.grad(expected, exact, upstream)
+    for one, other in zip([output, *ours], [expected, *theirs], strict=True):
+        assert one.dtype == torch.float32
+        distance = (one.double() - other).norm() / other.norm()
+        assert 1e-5 < distance < 0.02
+
+
+def test_products_of_float64_are_never_rounded() -> None:
+    inputs, weights, biases = parts(5, (3, 4, 2))
+    rounded = fully_connected(inputs, weights, biases, last_relu=False, product_type=torch.bfloat16)
+    torch.testing.assert_close(rounded, composed(inputs, weights, biases, False))

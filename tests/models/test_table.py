@@ -248,3 +248,19 @@ def test_before_any_step_nothing_is_shared() -> None:
     before = table.weight.clone()
     table.share_unknown()
     assert torch.equal(table.weight, before)
+
+
+def test_weight_decay_shrinks_the_named_rows_as_adamw_does() -> None:
+    table = table_of(6, 3)
+    start = table.weight.clone()
+    dense = torch.nn.Parameter(start[[2, 4]].clone())
+    adam = torch.optim.AdamW([dense], lr=0.05, weight_decay=0.3)
+    for step in range(5):
+        weights = normal(2, 3, seed=step)
+        (table(torch.tensor([2, 4])) * weights).sin().sum().backward()
+        table.update(0.05, weight_decay=0.3)
+        adam.zero_grad()
+        (dense * weights).sin().sum().backward()
+        adam.step()
+    torch.testing.assert_close(table.weight[[2, 4]], dense.detach(), rtol=0, atol=1e-6)
+    assert torch.equal(table.weight[[0, 1, 3, 5]], start[[0, 1, 3, 5]])

@@ -353,6 +353,32 @@ def test_category_alignment_takes_every_candidate_of_known_category_once():
     assert_close(made.loss() - without.loss(), expected, rtol=1e-3, atol=1e-5)
 
 
+def test_category_alignment_of_the_positives_leaves_the_drawn_items_out():
+    made = case({"lambda_ca": 0.5, "ca_items": "positives"}, negatives="mixed")
+    without = case(negatives="mixed")
+    items = sorted(set(made.batch.targets.tolist()))
+    vectors = torch.stack([item_vector(made, item) for item in items])
+    categories = torch.tensor(made.dataset.item_categories[items]).long()
+    expected = 0.5 * category_alignment(vectors, categories)
+    assert expected > 0.001
+    assert_close(made.loss() - without.loss(), expected, rtol=1e-3, atol=1e-5)
+
+
+def test_running_covariances_count_from_the_second_batch_of_an_epoch_on():
+    by_itself = case({"lambda_ca": 0.5}, negatives="in_batch")
+    running = case({"lambda_ca": 0.5, "ca_momentum": 0.9}, negatives="in_batch")
+    objective = running.objective()
+    first, second = (objective(running.batch)[0] for _ in range(2))
+    assert_close(first, by_itself.loss())
+    with torch.no_grad():
+        for weight in running.network.item_tower.layers[-1].parameters():
+            weight.mul_(3)
+    third = objective(running.batch)[0]
+    assert_close(second, first)
+    objective.reseed(SEED)
+    assert not torch.allclose(objective(running.batch)[0], third)
+
+
 def test_items_of_unknown_category_are_left_out_of_the_alignment():
     made = case({"lambda_ca": 0.5})
     made.dataset.item_categories[:] = 0

@@ -4,7 +4,51 @@ import torch
 from torch import Tensor
 
 
-def category_alignment(item_vectors: Tensor, categories: Tensor) -> Tensor:
+class RunningCovariances:
+    """Each category's covariance over the latest batches, so that one batch's few rows are not all.
+
+    C ← momentum · C before + (1 - momentum) · C of the batch; the first batch that shows two rows
+    of a category gives its C whole. The gradient reaches the batch's part alone. Memory: categories
+    · dim² floats.
+    """
+
+    def __init__(self, category_count: int, dim: int, momentum: float) -> None:
+        """Start without any.
+
+        Args:
+            category_count: one more than the largest category's number.
+            dim: length of the vectors.
+            momentum: share of what was known before that stays, in `[0, 1)`.
+        """
+        self._values = torch.zeros(category_count, dim * dim)
+        self._known = torch.zeros(category_count, dtype=torch.bool)
+        self._momentum = momentum
+
+    def mixed(self, present: Tensor, covariances: Tensor, valid: Tensor) -> Tensor:
+        """The running covariances of the batch's categories, this batch taken in.
+
+        Args:
+            present: category numbers, each once, `[categories]`.
+            covariances: of the batch, `[categories, dim²]`.
+            valid: whether the batch has two rows of it, `[categories]`; others stay as they are.
+
+        Returns:
+            `[categories, dim²]`.
+        """
+        self._values = self._values.to(covariances)
+        self._known = self._known.to(present.device)
+        before, known = self._values[present], self._known[present].unsqueeze(1)
+        taken_in = self._momentum * before + (1 - self._momentum) * covariances
+        result = torch.where(known, taken_in, covariances)
+        kept = present[valid]
+        self._values[kept] = result.detach()[valid]
+        self._known[kept] = True
+        return result
+
+
+def category_alignment(
+    item_vectors: Tensor, categories: Tensor, running: RunningCovariances | None = None
+) -> Tensor:
     """Eq. 3: Σ_i ‖C(S_major) - C(S_i)‖²_F over the other categories of the batch.
 
     The major category is the one with most rows in the batch; of several such, the one with the
@@ -17,6 +61,8 @@ def category_alignment(item_vectors: Tensor, categories: Tensor) -> Tensor:
         item_vectors: p_v, `[n, dim]` floats. Memory grows as n · dim².
         categories: category of each row, `[n]` int64. Every number counts as a category: leave
             rows out whose category is unknown.
+        running: covariances of earlier batches, to be mixed with this one's; None: this batch alone
+            counts, as in the paper.
 
     Returns:
         The sum over the minor categories, a scalar.
@@ -39,6 +85,8 @@ def category_alignment(item_vectors: Tensor, categories: Tensor) -> Tensor:
     products = (centred.unsqueeze(2) * centred.unsqueeze(1)).flatten(1)
     scatter = item_vectors.new_zeros(len(present), dim * dim).index_add(0, index, products)
     covariances = scatter / (counts - 1).clamp(min=1).unsqueeze(1)
+    if running is not None:
+        covariances = running.mixed(present, covariances, counts > 1)
     major = torch.nonzero(counts == counts.max())[0, 0]
     distances = (covariances[major] - covariances).square().sum(dim=1)
     return (distances * ((counts > 1) & (counts[major] > 1))).sum()

@@ -9,8 +9,6 @@ from dualtower.models.trained import TrainedModel
 
 FOLDS = 8
 """Training batches hold queries of one of so many folds; a_v leaves the batch's own fold out."""
-FADE = 0.6
-"""Between epochs the sums behind a_v shrink to this share."""
 
 
 class DAT(TrainedModel):
@@ -46,6 +44,6 @@ class DAT(TrainedModel):
             config.output_dim,
             config.augmented_dim,
             folds=FOLDS,
-            fade=FADE,
+            fade=config.augmented_fade,
             history_length=config.history_length,
         )

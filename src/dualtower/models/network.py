@@ -163,6 +163,12 @@ class Network(nn.Module):
         """All row-sparse tables."""
         return [module for module in self.modules() if isinstance(module, EmbeddingTable)]
 
+    def set_product_type(self, product_type: torch.dtype) -> None:
+        """What the towers round to before a matrix product in training."""
+        for module in self.modules():
+            if isinstance(module, Tower):
+                module.product_type = product_type
+
     def item_inputs(self, items: Tensor) -> Tensor:
         """The item embedding of item rows, each named once, `[n, embedded_dim]`."""
         parts: list[Tensor] = []

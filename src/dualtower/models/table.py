@@ -135,6 +135,7 @@ class EmbeddingTable(nn.Module):
         learning_rate: float,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
+        weight_decay: float = 0.0,
     ) -> None:
         """One step of Adam on the rows read since the last `update`; call it after `backward`.
 
@@ -145,6 +146,7 @@ class EmbeddingTable(nn.Module):
             learning_rate: the step's learning rate.
             betas: decay rates of the first and second moments, each in `[0, 1)`.
             eps: added to the root of the second moment.
+            weight_decay: decoupled, as in AdamW: the rows shrink by the learning rate times this.
         """
         collected = self._collect()
         if collected is None:
@@ -164,6 +166,8 @@ class EmbeddingTable(nn.Module):
         # A root of exactly zero takes a processor twenty times as long. What is added stays below
         # the rounding of any eps in use.
         change = torch.add(second, _TINY).sqrt_().mul_(root_correction).add_(eps)
+        if weight_decay:
+            value.mul_(1 - learning_rate * weight_decay)
         value.sub_(torch.div(first, change, out=change).mul_(step_size))
         _write_rows(self._steps, rows, steps)
         _write_rows(self._moments, rows, moments)

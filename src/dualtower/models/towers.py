@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -14,6 +15,9 @@ class Tower(nn.Module):
     With `last_relu` and without `linear_path` it is the paper's to the letter. ReLU on the last
     layer keeps every cosine in [0, 1] and lets the tower die; see docs/model.md.
     """
+
+    product_type: torch.dtype
+    """What the layers' matrix products are rounded to in training; outside it nothing is."""
 
     def __init__(
         self,
@@ -33,6 +37,7 @@ class Tower(nn.Module):
         self.last_relu = last_relu
         self.layer_dropout = layer_dropout
         self.normalise = normalise
+        self.product_type = torch.float32
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map inputs z `[rows, input_dim]` to vectors p `[rows, output_dim]`, of unit length.
@@ -44,16 +49,24 @@ class Tower(nn.Module):
         else:
             parameters = list(self.layers.parameters())
             hidden = fully_connected(
-                inputs, parameters[0::2], parameters[1::2], last_relu=self.last_relu
+                inputs,
+                parameters[0::2],
+                parameters[1::2],
+                last_relu=self.last_relu,
+                product_type=self.product_type if self.training else torch.float32,
             )
         if self.path is not None:
             hidden = hidden + self.path(inputs)
         return functional.normalize(hidden, dim=-1) if self.normalise else hidden
 
     def _with_dropout(self, hidden: Tensor) -> Tensor:
+        parameters = list(self.layers.parameters())
         last = len(self.layers) - 1
-        for number, layer in enumerate(self.layers):
-            hidden = layer(hidden)
+        for number in range(last + 1):
+            weight, bias = parameters[2 * number], parameters[2 * number + 1]
+            hidden = fully_connected(
+                hidden, [weight], [bias], last_relu=False, product_type=self.product_type
+            )
             if number < last:
                 hidden = functional.dropout(functional.relu(hidden), self.layer_dropout)
             elif self.last_relu:

@@ -57,6 +57,17 @@ FACTORS: dict[str, Options] = {
         for weight in (0.0, 0.1, 0.5, 1.0, 2.0)
     },
     "cal_weight": _each("model.lambda_ca", 0.0, 0.01, 0.03, 0.1, 0.3, 1.0),
+    "ca_items": {
+        f"{weight} on {items}": {"model.lambda_ca": weight, "model.ca_items": items}
+        for weight in (0.1, 1.0)
+        for items in ("candidates", "positives")
+    },
+    "ca_momentum": {
+        f"{weight}, momentum {share}": {"model.lambda_ca": weight, "model.ca_momentum": share}
+        for weight in (0.1, 1.0)
+        for share in (0.0, 0.9, 0.99)
+    },
+    "augmented_fade": _each("model.augmented_fade", 0.0, 0.3, 0.6, 0.9, 1.0),
     "augmented_dim": _each("model.augmented_dim", 8, 16, 32, 64, 128),
     "loss": {
         "cross entropy, 4 a positive": _cross_entropy("per_positive", 4, 0.1),
@@ -109,6 +120,7 @@ FACTORS: dict[str, Options] = {
     "history_dropout": _each("model.history_dropout", 0.0, 0.1, 0.2, 0.4),
     "layer_dropout": _each("model.layer_dropout", 0.0, 0.1, 0.3),
     "id_dropout": _each("model.id_dropout", 0.0, 0.01, 0.05, 0.1, 0.2),
+    "table_weight_decay": _each("training.table_weight_decay", 0.0, 0.001, 0.01, 0.1),
     "weight_decay": _each("training.weight_decay", 0.0, 0.01, 0.1, 1.0),
     "embedding_dim": _each("model.embedding_dim", 16, 32, 64, 128),
     "output_dim": _each("model.output_dim", 16, 32, 64, 128),

@@ -90,6 +90,7 @@ class _Run:
     ) -> None:
         self.model, self.network, self.log, self.config = model, network, log, config
         self.validate, self.progress = validate, progress
+        network.set_product_type(getattr(torch, config.precision))
         self.examples = _examples(model, log, config)
         self.objective = Objective(network, config, log, sub_seed(config.seed, NEGATIVES))
         self.optimizer = torch.optim.AdamW(
@@ -168,7 +169,10 @@ class _Run:
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         for table in self.tables:
-            table.update(self.config.table_learning_rate * share)
+            table.update(
+                self.config.table_learning_rate * share,
+                weight_decay=self.config.table_weight_decay,
+            )
         self.objective.observe(batch, query_vectors)
         self.standing.step += 1
         return value, query_vectors

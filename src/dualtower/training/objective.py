@@ -12,7 +12,7 @@ from dualtower.config import TrainingConfig
 from dualtower.data.dataset import Log
 from dualtower.errors import ConfigError
 from dualtower.losses.binary_cross_entropy import binary_cross_entropy
-from dualtower.losses.category_alignment import category_alignment
+from dualtower.losses.category_alignment import RunningCovariances, category_alignment
 from dualtower.losses.mimic import mimic
 from dualtower.losses.sampled_softmax import sampled_softmax
 from dualtower.losses.shares import shares
@@ -65,10 +65,12 @@ class Objective:
         self._slots = torch.full((network.item_count,), -1, device=self._device)
         self._log_inclusion = self._inclusion(log)
         self._temperature = config.temperature if network.config.normalise else 1.0
+        self._covariances = self._no_covariances()
 
     def reseed(self, seed: int) -> None:
         """Start the negatives' randomness anew, so that an epoch does not depend on the last."""
         self._generator.manual_seed(seed)
+        self._covariances = self._no_covariances()
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The loss of a batch, a scalar, and its targets' p_u without gradient."""
@@ -87,11 +89,7 @@ class Objective:
         if isinstance(network.augmented, Learned):
             loss = loss + self._mimic(block, query, item, weights)
         if model.lambda_ca:
-            categories = self._categories[block.items[: block.candidate_count]]
-            known = categories > 0
-            loss = loss + model.lambda_ca * category_alignment(
-                item.vectors[known], categories[known].long()
-            )
+            loss = loss + model.lambda_ca * self._alignment(block, item.vectors)
         return loss, vectors.detach()
 
     def observe(self, batch: Batch, query_vectors: Tensor) -> None:
@@ -273,6 +271,23 @@ class Objective:
         of_events = functional.pad(standing[shown], (0, 1))
         chosen = of_events[(first[row] + place).masked_fill_(of_own, 0)]
         return row, torch.where(of_own, own[row], chosen)
+
+    def _alignment(self, block: ItemBlock, items: Tensor) -> Tensor:
+        """loss_CA of Eq. 5 (Eq. 3) on the candidates or, each once, the positives."""
+        rows = block.items[: block.candidate_count]
+        if self._network.config.ca_items == "positives":
+            chosen = torch.unique(block.positive)
+            rows, items = rows[chosen], items[chosen]
+        categories = self._categories[rows]
+        known = categories > 0
+        return category_alignment(items[known], categories[known].long(), self._covariances)
+
+    def _no_covariances(self) -> RunningCovariances | None:
+        model = self._network.config
+        if not model.lambda_ca or not model.ca_momentum:
+            return None
+        count = int(self._categories.max()) + 1
+        return RunningCovariances(count, model.output_dim, model.ca_momentum)
 
     def _mimic(
         self, block: ItemBlock, query: Encoded, item: Encoded, weights: Tensor | None

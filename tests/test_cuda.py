@@ -1,0 +1,108 @@
+"""What differs on a GPU: skipped where there is none, so run by hand on a machine that has one."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from dualtower.config import TrainingConfig
+from dualtower.evaluation.ranking import rank_targets
+from dualtower.fitting import fit
+from dualtower.models import MODELS
+from dualtower.models.trained import TrainedModel
+from dualtower.retrieval.bundle import Bundle
+from dualtower.training.loop import Validate, _examples, train
+from dualtower.training.objective import Objective
+from tests.helpers import leave_last_out_by_hand
+from tests.models.test_contract import SETTINGS, TRAINING, checkerboard
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+TRAINED = [name for name, kind in MODELS.items() if issubclass(kind, TrainedModel)]
+STILL = {"embedding_dropout": 0.0, "attention_dropout": 0.0, "id_dropout": 0.0}
+ON_CUDA = TRAINING.model_copy(update={"device": "cuda"})
+
+
+def steps(name: str, config: TrainingConfig, device: torch.device, state: dict) -> dict:
+    """Losses, gradients and state of three steps from the weights of `state`, on the CPU."""
+    log = checkerboard().everything()
+    model = MODELS[name](**{**SETTINGS[name], **STILL})
+    network = model.build(log.dataset.space(), log.dataset.item_features, device)
+    if not state:
+        state.update({key: value.clone() for key, value in network.state_dict().items()})
+    network.load_state_dict(state)
+    network.set_product_type(getattr(torch, config.precision))
+    network.train()
+    model.network = network
+    objective = Objective(network, config, log, seed=0)
+    found = {}
+    for number, batch in zip(range(3), _examples(model, log, config).epoch(0), strict=False):
+        network.zero_grad()
+        loss, queries = objective(batch)
+        loss.backward()
+        for part, parameter in network.named_parameters():
+            if parameter.grad is not None:
+                found[f"{number}/{part}"] = parameter.grad.cpu()
+        for table in network.tables():
+            table.update(0.01)
+        objective.observe(batch, queries)
+        found[f"{number}/loss"] = loss.detach().cpu()
+    network.settle()
+    return found | {key: value.cpu() for key, value in network.state_dict().items()}
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_steps_are_those_of_the_cpu(name: str):
+    config = TRAINING.for_model(name).model_copy(update={"negatives": "in_batch"})
+    state: dict = {}
+    on_cpu, on_cuda = steps(name, config, CPU, state), steps(name, config, CUDA, state)
+    assert_close(on_cuda, on_cpu, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_fitted_there_it_finds_the_right_items_here(name: str, tmp_path: Path):
+    split = leave_last_out_by_hand(checkerboard())
+    model = MODELS[name](**SETTINGS[name])
+    fit(model, split.train_and_validation, training=ON_CUDA, progress=False)
+    queries = split.test.queries()
+    ranks = rank_targets(model, split.test, queries, progress=False).ranks
+    assert set(ranks.tolist()) <= {1.0, 1.5, 2.0}
+    bundle = Bundle.build(model, split.train_and_validation, progress=False)
+    bundle.save(tmp_path / "bundle")
+    loaded = Bundle.load(tmp_path / "bundle").model
+    batch = split.test.requests(queries)
+    assert loaded.score(batch) == pytest.approx(model.score(batch), rel=1e-3, abs=1e-4)
+
+
+def test_a_run_that_was_cut_off_goes_on_there(tmp_path: Path):
+    log = checkerboard().everything()
+    config = ON_CUDA.model_copy(update={"epochs": 4, "checkpoint": str(tmp_path / "cut")})
+    seen: list[float] = []
+
+    def cut_off_in_the_third_epoch(model: TrainedModel) -> float:
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        seen.append(1.0 + len(seen))
+        return seen[-1]
+
+    def losses(config: TrainingConfig, validate: Validate) -> list[float]:
+        model = MODELS["dat"](**SETTINGS["dat"])
+        train(model, log, config, validate=validate, progress=False)
+        return [epoch.loss for epoch in model.record.epochs]
+
+    with pytest.raises(KeyboardInterrupt):
+        losses(config, cut_off_in_the_third_epoch)
+    resumed = losses(config, lambda model: 3.0)
+    whole = losses(config.model_copy(update={"checkpoint": None}), lambda model: 3.0)
+    assert resumed == pytest.approx(whole, rel=1e-3)
+
+
+def test_bfloat16_learns_there_too():
+    split = leave_last_out_by_hand(checkerboard())
+    model = MODELS["two_tower"](**SETTINGS["two_tower"])
+    config = ON_CUDA.model_copy(update={"precision": "bfloat16"})
+    fit(model, split.train_and_validation, training=config, progress=False)
+    ranks = rank_targets(model, split.test, split.test.queries(), progress=False).ranks
+    assert set(ranks.tolist()) <= {1.0, 1.5, 2.0}
