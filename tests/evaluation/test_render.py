@@ -61,6 +61,24 @@ def test_a_marker_without_partner_is_refused(folder, text):
         rendered(page, folder / "results")
 
 
+def test_a_table_of_some_models_leaves_the_others_out(folder):
+    both = results_of(run_of("dat", 0, 0.2), run_of("ease", 0, 0.1))
+    write_results(folder / "results" / "both.json", both)
+    page = folder / "page.md"
+    page.write_text("<!-- results:both models=ease mrr -->\n<!-- /results -->\n", encoding="utf-8")
+    text = rendered(page, folder / "results")
+    assert "| ease |" in text
+    assert "| dat |" not in text
+
+
+@pytest.mark.parametrize("marker", ["beauty models=dat,ease", "speed models=ease"])
+def test_a_model_that_the_results_lack_is_named(folder, marker):
+    page = folder / "page.md"
+    page.write_text(f"<!-- results:{marker} -->\n<!-- /results -->\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"page\.md: results:\w+: models=.*names ease, which it"):
+        rendered(page, folder / "results")
+
+
 def test_errors_end_the_command_in_plain_words(folder, capsys):
     (folder / "page.md").write_text("<!-- results:gone -->\n<!-- /results -->", encoding="utf-8")
     assert main([str(folder / "page.md"), "--results", str(folder / "results")]) == 1

@@ -3,7 +3,8 @@
 A page says `<!-- results:NAME -->`, or `<!-- results:NAME hit_rate@10 mrr -->` for columns of its
 own, and `<!-- /results -->`; what stands between the two is replaced. With `segments` as the first
 column it is the table by segment (of the MRR, or of the metric named next), with `tests` that of
-the paired tests (of all metrics, or of those named next).
+the paired tests (of all metrics, or of those named next). `models=dat,ease` before the columns
+leaves only these models' rows.
 
     python -m dualtower.evaluation.render README.md docs
 """
@@ -20,7 +21,8 @@ from dualtower.evaluation.tables import paired_tests_table, results_table, segme
 from dualtower.files import write_text
 
 _MARKED = re.compile(
-    r"(?P<opening><!-- results:(?P<name>[\w.-]+)(?P<columns>(?: [\w@.]+)*) -->\n)"
+    r"(?P<opening><!-- results:(?P<name>[\w.-]+)"
+    r"(?P<models> models=[\w,]+)?(?P<columns>(?: [\w@.]+)*) -->\n)"
     r"(?P<table>.*?)(?P<closing><!-- /results -->)",
     re.DOTALL,
 )
@@ -37,6 +39,9 @@ def rendered(page: Path, folder: Path) -> str:
 
     def table(match: re.Match[str]) -> str:
         results = read_results(folder / f"{match['name']}.json")
+        if match["models"] is not None:
+            names = match["models"].partition("=")[2].split(",")
+            results = _of_models(results, names, f"{page}: results:{match['name']}")
         columns = match["columns"].split()
         return f"{match['opening']}{_table(results, columns)}\n{match['closing']}"
 
@@ -48,6 +53,18 @@ def rendered(page: Path, folder: Path) -> str:
             "'<!-- results:NAME -->' and '<!-- /results -->', each on a line of its own"
         )
     return _MARKED.sub(table, text)
+
+
+def _of_models(
+    results: Results | Measurements, names: Sequence[str], where: str
+) -> Results | Measurements:
+    found = {run.model for run in results.runs} if isinstance(results, Results) else set()
+    if not isinstance(results, Results) or not found.issuperset(names):
+        absent = ", ".join(sorted(set(names) - found))
+        raise DataError(f"{where}: models={','.join(names)} names {absent}, which it has not")
+    runs = tuple(run for run in results.runs if run.model in names)
+    tests = tuple(test for test in results.tests if test.other in names)
+    return results.model_copy(update={"runs": runs, "tests": tests})
 
 
 def _table(results: Results | Measurements, columns: list[str]) -> str:
