@@ -113,5 +113,5 @@ def steps(
             adam.zero_grad()
             torch.autograd.backward(loss)
             adam.step()
-            loss.item()
+            loss.item()  # our loop reads every loss too; on a GPU that waits for the step
             yield len(query)

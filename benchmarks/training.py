@@ -1,11 +1,12 @@
 """Training speed against dense Adam fed by a DataLoader, both measured in this one run.
 
     python -m benchmarks.training
+    python -m benchmarks.training --device cuda --turns 2
 
 The data has Amazon Books' shape (695,513 queries, 243,166 items, items by Zipf's law) and is drawn
 here. Each side is a process of its own that trains when its turn comes, so that both meet the same
 state of the machine; of several turns the median counts. The ratio's bars: at least 40 at batch 256
-and at least 7 at batch 4,096, with a peak below 2 GB.
+and at least 7 at batch 4,096, with a peak below 2 GB, on a CPU.
 """
 
 import argparse
@@ -17,8 +18,9 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -32,18 +34,38 @@ from dualtower.evaluation.results import Measurements, processor, versions, writ
 from dualtower.models.dat import DAT
 from dualtower.training.loop import train
 
-Side = tuple[str, int]
-"""`dense`, `paper`, `paper, bfloat16` or `recommended`, and positives per step."""
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class Side:
+    """What one process trains."""
+
+    preset: Preset | None
+    """None: the dense side."""
+    batch_size: int
+    """Positives per step."""
+    precision: Precision = "float32"
+
+
 Turn = Callable[[], float]
 """Trains for a while and returns the positives per second of its steps."""
 
-RUNS: tuple[Side, ...] = (
-    ("paper", 256),
-    ("paper", 4096),
-    ("paper, bfloat16", 4096),
-    ("recommended", 1024),
-)
-"""Preset and batch size of each comparison; the bars are those of `paper`."""
+RUNS = {
+    "cpu": (
+        Side("paper", 256),
+        Side("paper", 4096),
+        Side("paper", 4096, "bfloat16"),
+        Side("recommended", 1024),
+    ),
+    "cuda": (
+        Side("paper", 4096),
+        Side("paper", 4096, "bfloat16"),
+        Side("recommended", 1024),
+        Side("recommended", 8192),
+    ),
+}
+"""By device, what is compared; the bars are those of `paper` on a CPU."""
 DENSE_SECONDS = 8.0
 """Length of one turn of the dense side; its steps take up to two seconds."""
 TURN_POSITIVES = 589_824
@@ -77,14 +99,13 @@ def dualtower_turns(side: Side, dataset: Dataset, device: str) -> Turn:
     events is soon over. The preset `paper` gets one
     event each of many queries, so that its tables are read all over; `recommended` gets whole logs.
     """
-    name, batch_size = side
-    preset: Preset = "recommended" if name == "recommended" else "paper"
+    preset = side.preset
+    assert preset is not None
     random = np.random.default_rng(0)
     # The synthetic log has no categories, and without them no category is left to align.
     overrides: dict[str, Any] = {"lambda_ca": 0.0} if preset == "paper" else {}
-    precision = "bfloat16" if "bfloat16" in name else "float32"
     config = TrainingConfig.of(
-        preset, epochs=2, batch_size=batch_size, device=device, precision=precision
+        preset, epochs=2, batch_size=side.batch_size, device=device, precision=side.precision
     )
 
     def turn() -> float:
@@ -111,10 +132,9 @@ def work(side: Side, threads: int, device: str) -> None:
     torch.set_num_threads(threads)
     # On random clicks to the letter of the paper the towers soon die; here only their speed counts.
     warnings.simplefilter("ignore", CollapseWarning)
-    name, batch_size = side
     dataset = amazon_books_shape()
-    if name == "dense":
-        turn = dense_turns(batch_size, dataset, device)
+    if side.preset is None:
+        turn = dense_turns(side.batch_size, dataset, device)
     else:
         turn = dualtower_turns(side, dataset, device)
     turn()
@@ -129,8 +149,7 @@ class Worker:
     """A side's process, seen from the one that measures."""
 
     def __init__(self, side: Side, threads: int, device: str) -> None:
-        name, batch_size = side
-        command = [sys.executable, "-m", "benchmarks.training", "--work", f"{name}:{batch_size}"]
+        command = [sys.executable, "-m", "benchmarks.training", "--work", json.dumps(asdict(side))]
         self._process = subprocess.Popen(
             [*command, "--threads", str(threads), "--device", device],
             stdin=subprocess.PIPE,
@@ -163,9 +182,8 @@ class Worker:
 
 def compare(side: Side, threads: int, turns: int, device: str = "cpu") -> dict[str, str | float]:
     """A preset against the dense way at one batch size, the two taking turns."""
-    name, batch_size = side
     ours = Worker(side, threads, device)
-    rival = Worker(("dense", batch_size), threads, device)
+    rival = Worker(Side(None, side.batch_size), threads, device)
     for _ in range(turns):
         ours.turn()
         rival.turn()
@@ -173,8 +191,9 @@ def compare(side: Side, threads: int, turns: int, device: str = "cpu") -> dict[s
     rival.stop()
     ratios = [mine / theirs for mine, theirs in zip(ours.rates, rival.rates, strict=True)]
     return {
-        "preset": name,
-        "batch": batch_size,
+        "preset": str(side.preset),
+        "batch": side.batch_size,
+        "precision": side.precision,
         "ratio": round(statistics.median(ratios), 1),
         "positives_per_second": round(statistics.median(ours.rates)),
         "rival_positives_per_second": round(statistics.median(rival.rates)),
@@ -188,29 +207,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of each side")
     parser.add_argument("--turns", type=int, default=5, help="turns of each side")
-    parser.add_argument("--output", type=Path, default=Path("results/training-speed.json"))
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument(
+        "--output", type=Path, help="results/training-speed.json, on a GPU training-speed-cuda.json"
+    )
     parser.add_argument("--work", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
-        name, batch_size = options.work.split(":")
-        work((name, int(batch_size)), options.threads, options.device)
+        work(Side(**json.loads(options.work)), options.threads, options.device)
         return
-    on_gpu = options.device != "cpu"
+    on_gpu = options.device == "cuda"
+    suffix, where = ("-cuda", " and a GPU") if on_gpu else ("", "")
+    output = options.output or Path(f"results/training-speed{suffix}.json")
     runs = []
-    for side in RUNS:
+    for side in RUNS[options.device]:
         runs.append(compare(side, options.threads, options.turns, options.device))
         print(json.dumps(runs[-1]), flush=True)
     results = Measurements(
         command=(
             f"python -m benchmarks.training --threads {options.threads} --turns {options.turns}"
-            + (f" --device {options.device}" if on_gpu else "")
+            + (" --device cuda" if on_gpu else "")
+            + (f" --output {output}" if options.output else "")
         ),
         protocol=(
             "positives per second of training on 695,513 queries and 243,166 items (Zipf), 32 "
             "dimensions, towers 256-128-32; the rival trains preset paper with dense gradients, "
             "default Adam and a DataLoader that draws four negatives a row; "
-            f"{options.threads} CPU thread(s) a side, median of {options.turns} alternating turns"
+            f"{options.threads} CPU thread(s){where} a side, median of {options.turns} alternating turns"
         ),
         versions=versions(),
         processor=(
@@ -220,7 +243,7 @@ def main() -> None:
         ),
         runs=tuple(runs),
     )
-    write_results(options.output, results)
+    write_results(output, results)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What differs on a GPU: skipped where there is none, so run by hand on a machine that has one."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from dualtower.config import TrainingConfig
 from dualtower.evaluation.ranking import rank_targets
 from dualtower.fitting import fit
 from dualtower.models import MODELS
+from dualtower.models.record import EpochRecord
 from dualtower.models.trained import TrainedModel
 from dualtower.retrieval.bundle import Bundle
 from dualtower.training.loop import Validate, _examples, train
@@ -25,39 +27,48 @@ STILL = {"embedding_dropout": 0.0, "attention_dropout": 0.0, "id_dropout": 0.0}
 ON_CUDA = TRAINING.model_copy(update={"device": "cuda"})
 
 
-def steps(name: str, config: TrainingConfig, device: torch.device, state: dict) -> dict:
-    """Losses, gradients and state of three steps from the weights of `state`, on the CPU."""
+def steps(
+    name: str, settings: dict[str, Any], config: TrainingConfig, device: torch.device
+) -> dict[str, torch.Tensor]:
+    """Losses, gradients and state of three steps on `device`, from weights drawn on the CPU."""
     log = checkerboard().everything()
-    model = MODELS[name](**{**SETTINGS[name], **STILL})
-    network = model.build(log.dataset.space(), log.dataset.item_features, device)
-    if not state:
-        state.update({key: value.clone() for key, value in network.state_dict().items()})
-    network.load_state_dict(state)
-    network.set_product_type(getattr(torch, config.precision))
+    space, features = log.dataset.space(), log.dataset.item_features
+    model = MODELS[name](**{**SETTINGS[name], **STILL, **settings})
+    torch.manual_seed(0)
+    start = model.build(space, features, CPU).state_dict()
+    network = model.build(space, features, device)
+    network.load_state_dict(start)
     network.train()
-    model.network = network
     objective = Objective(network, config, log, seed=0)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.01, fused=True)
     found = {}
     for number, batch in zip(range(3), _examples(model, log, config).epoch(0), strict=False):
-        network.zero_grad()
+        optimizer.zero_grad()
         loss, queries = objective(batch)
         loss.backward()
         for part, parameter in network.named_parameters():
             if parameter.grad is not None:
-                found[f"{number}/{part}"] = parameter.grad.cpu()
+                found[f"{number}/{part}"] = parameter.grad.clone()
+        optimizer.step()
         for table in network.tables():
-            table.update(0.01)
+            table.update(0.01, weight_decay=0.1)
         objective.observe(batch, queries)
-        found[f"{number}/loss"] = loss.detach().cpu()
+        found[f"{number}/loss"] = loss.detach()
     network.settle()
-    return found | {key: value.cpu() for key, value in network.state_dict().items()}
+    return {key: value.cpu() for key, value in (found | network.state_dict()).items()}
 
 
-@pytest.mark.parametrize("name", TRAINED)
-def test_steps_are_those_of_the_cpu(name: str):
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        *((name, {}) for name in TRAINED),
+        ("dat", {"augmented": "learned", "lambda_ca": 0.5, "ca_momentum": 0.9}),
+    ],
+)
+def test_steps_are_those_of_the_cpu(name: str, settings: dict[str, Any]):
+    """With the batch's own negatives and without dropout: a GPU draws other numbers."""
     config = TRAINING.for_model(name).model_copy(update={"negatives": "in_batch"})
-    state: dict = {}
-    on_cpu, on_cuda = steps(name, config, CPU, state), steps(name, config, CUDA, state)
+    on_cpu, on_cuda = (steps(name, settings, config, device) for device in (CPU, CUDA))
     assert_close(on_cuda, on_cpu, rtol=1e-3, atol=1e-5)
 
 
@@ -87,16 +98,18 @@ def test_a_run_that_was_cut_off_goes_on_there(tmp_path: Path):
         seen.append(1.0 + len(seen))
         return seen[-1]
 
-    def losses(config: TrainingConfig, validate: Validate) -> list[float]:
+    def epochs(config: TrainingConfig, validate: Validate) -> list[EpochRecord]:
         model = MODELS["dat"](**SETTINGS["dat"])
         train(model, log, config, validate=validate, progress=False)
-        return [epoch.loss for epoch in model.record.epochs]
+        return model.record.epochs
 
     with pytest.raises(KeyboardInterrupt):
-        losses(config, cut_off_in_the_third_epoch)
-    resumed = losses(config, lambda model: 3.0)
-    whole = losses(config.model_copy(update={"checkpoint": None}), lambda model: 3.0)
-    assert resumed == pytest.approx(whole, rel=1e-3)
+        epochs(config, cut_off_in_the_third_epoch)
+    resumed = epochs(config, lambda model: 3.0)
+    whole = epochs(config.model_copy(update={"checkpoint": None}), lambda model: 3.0)
+    assert [epoch.metric for epoch in resumed] == [1.0, 2.0, 3.0, 3.0]
+    losses = [[epoch.loss for epoch in run] for run in (resumed, whole)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
 def test_bfloat16_learns_there_too():
@@ -104,5 +117,6 @@ def test_bfloat16_learns_there_too():
     model = MODELS["two_tower"](**SETTINGS["two_tower"])
     config = ON_CUDA.model_copy(update={"precision": "bfloat16"})
     fit(model, split.train_and_validation, training=config, progress=False)
+    assert model.network.item_tower.product_type == torch.bfloat16
     ranks = rank_targets(model, split.test, split.test.queries(), progress=False).ranks
     assert set(ranks.tolist()) <= {1.0, 1.5, 2.0}

@@ -152,8 +152,8 @@ class ModelConfig(Settings):
     ca_items: Literal["candidates", "positives"] = "candidates"
     """Whose covariances CAL aligns: all item vectors that a batch scores, or its positives'."""
     ca_momentum: float = Field(default=0.0, ge=0, lt=1)
-    """Share of its value before that a category's covariance keeps from batch to batch; 0: each
-    batch by itself, as in the paper."""
+    """How much of a category's covariance over the epoch's earlier batches counts beside this
+    batch's; 0: each batch by itself, as in the paper."""
     embedding_dropout: float = Field(default=0.1, ge=0, lt=1)
     """Dropout on the embeddings of ids and features, before history pools them."""
     history_dropout: float = Field(default=0.0, ge=0, lt=1)
@@ -237,7 +237,8 @@ class TrainingConfig(Settings):
     weight_decay: float = Field(default=0.0, ge=0)
     """Decoupled weight decay on the towers."""
     table_weight_decay: float = Field(default=0.0, ge=0)
-    """Decoupled weight decay on the embedding tables' rows, in the steps that name them."""
+    """Decoupled weight decay on the rows of all tables (learned a_u and a_v too), in the steps that
+    name them."""
     validation_metric: str = "mrr"
     """The metric watched after each epoch: mrr, hit_rate@k, recall@k or ndcg@k."""
     validation_queries: int = Field(default=10_000, ge=1)
@@ -251,9 +252,10 @@ class TrainingConfig(Settings):
     device: str = "auto"
     """cpu, cuda, or auto."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """What the towers' matrix products are computed in while training; weights, tables, sums and
-    losses are float32. bfloat16 saves time with wide layers on a processor that has it (AVX512-BF16
-    or AMX, an NVIDIA GPU since Ampere), and costs time on one that has not."""
+    """What the layers of the towers are computed in while training (the linear path, attention,
+    scores, tables and all that is kept stay float32). bfloat16 saves time with wide layers on a
+    processor that has it (AVX512-BF16 or AMX, an NVIDIA GPU since Ampere) and costs time on others;
+    fm and sasrec have no such layers."""
     checkpoint: str | None = None
     """Folder for a checkpoint after each epoch; a run that finds one there goes on from it."""
     tensorboard: str | None = None

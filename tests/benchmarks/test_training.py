@@ -9,15 +9,11 @@ from dualtower.models.dat import DAT
 
 @pytest.mark.filterwarnings("ignore::dualtower.errors.CollapseWarning")
 @pytest.mark.parametrize(
-    ("name", "preset", "precision"),
-    [
-        ("paper", "paper", "float32"),
-        ("paper, bfloat16", "paper", "bfloat16"),
-        ("recommended", "recommended", "float32"),
-    ],
+    ("preset", "precision"),
+    [("paper", "float32"), ("paper", "bfloat16"), ("recommended", "float32")],
 )
 def test_a_turn_trains_the_preset_on_the_events_asked_for(
-    name: str, preset: Preset, precision: str, monkeypatch: pytest.MonkeyPatch
+    preset: Preset, precision: training.Precision, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained: list[tuple[DAT, int, str]] = []
     product = training.train
@@ -29,7 +25,7 @@ def test_a_turn_trains_the_preset_on_the_events_asked_for(
     monkeypatch.setattr(training, "train", train)
     monkeypatch.setattr(training, "TURN_POSITIVES", 200)
     dataset = amazon_books_shape(queries=300, items=50, events=3000)
-    turn = training.dualtower_turns((name, 32), dataset, "cpu")
+    turn = training.dualtower_turns(training.Side(preset, 32, precision), dataset, "cpu")
     assert turn() > 0
     ((model, events, used),) = trained
     assert used == precision

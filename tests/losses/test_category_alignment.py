@@ -76,7 +76,7 @@ def test_shapes_and_the_empty_batch() -> None:
 def test_running_covariances_by_hand() -> None:
     # One dimension. First batch: category 1 has variance 2, category 2 variance 8. Second batch:
     # 18 and 2; with a momentum of .75 that is .75 · 2 + .25 · 18 = 6 and .75 · 8 + .25 · 2 = 6.5.
-    running = RunningCovariances(3, 1, 0.75)
+    running = RunningCovariances(3, 1, 0.75, torch.device("cpu"))
     categories = torch.tensor([1, 1, 2, 2])
     first = torch.tensor([[0.0], [2.0], [0.0], [4.0]])
     assert category_alignment(first, categories, running).item() == pytest.approx(36.0)
@@ -84,14 +84,15 @@ def test_running_covariances_by_hand() -> None:
     loss = category_alignment(second, categories, running)
     loss.backward()
     assert loss.item() == pytest.approx(0.25)
-    # d loss / d C_1 = 2 (6 - 6.5) = -1, of which .25 reaches the batch's C, whose derivative
-    # by the second vector of the pair is 6.
+    # d loss / d C_1 = 2 (6 - 6.5) = -1, and the batch's C by the second vector of the pair is 6.
     assert second.grad is not None
-    assert second.grad[1].item() == pytest.approx(-1 * 0.25 * 6)
+    assert second.grad[1].item() == pytest.approx(-1 * 6)
+    running.clear()
+    assert category_alignment(first, categories, running).item() == pytest.approx(36.0)
 
 
 def test_a_category_of_one_row_leaves_its_running_covariance_alone() -> None:
-    running = RunningCovariances(3, 1, 0.5)
+    running = RunningCovariances(3, 1, 0.5, torch.device("cpu"))
     pairs = torch.tensor([1, 1, 2, 2])
     category_alignment(torch.tensor([[0.0], [2.0], [0.0], [4.0]]), pairs, running)
     alone = torch.tensor([[0.0], [2.0], [9.0]])

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_allclose
 
 import dualtower as dt
@@ -200,3 +201,11 @@ def test_amm_off_is_the_two_tower_model_bit_for_bit():
     for model in models:
         dt.fit(model, dataset.everything(), training=training, progress=False)
     assert np.array_equal(models[0].encode_items(), models[1].encode_items())
+
+
+def test_the_sums_behind_a_v_fade_as_configured():
+    dataset = tiny_dataset([[1, 2, 3], [3, 2, 1]])
+    network = DAT(augmented_fade=0.25).build(dataset.space(), {}, torch.device("cpu"))
+    network.augmented.counts.fill_(8.0)
+    network.augmented.fade()
+    assert network.augmented.counts.unique().tolist() == [2.0]

@@ -123,3 +123,9 @@ def test_products_of_float64_are_never_rounded() -> None:
     inputs, weights, biases = parts(5, (3, 4, 2))
     rounded = fully_connected(inputs, weights, biases, last_relu=False, product_type=torch.bfloat16)
     torch.testing.assert_close(rounded, composed(inputs, weights, biases, False))
+
+
+def test_parts_of_two_types_are_refused() -> None:
+    inputs, weights, biases = parts(5, (3, 4, 2))
+    with pytest.raises(ValueError, match=r"of one type; given torch\.float32 and torch\.float64"):
+        fully_connected(inputs.float(), weights, biases, last_relu=True)

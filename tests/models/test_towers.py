@@ -90,3 +90,16 @@ def test_dropout_between_layers_leaves_the_last_layer_alone():
     bare = Tower(6, (5, 4), 3, layer_dropout=0.0, **settings)
     bare.load_state_dict(made.state_dict())
     torch.testing.assert_close(made.eval()(inputs), bare(inputs))
+
+
+@pytest.mark.parametrize("layer_dropout", [0.0, 1e-9])
+def test_bfloat16_layers_are_of_training_alone(layer_dropout: float):
+    torch.manual_seed(0)
+    made = Tower(16, (32,), 8, last_relu=False, linear_path=True, layer_dropout=layer_dropout)
+    inputs = torch.randn(50, 16)
+    exact = made.eval()(inputs)
+    made.product_type = torch.bfloat16
+    assert torch.equal(made(inputs), exact)
+    rounded = made.train()(inputs)
+    assert rounded.dtype == torch.float32
+    assert 1e-5 < (rounded - exact).abs().max() < 0.05

@@ -119,6 +119,19 @@ def test_a_killed_run_goes_on_to_the_same_model(
     assert whole.record.best_epoch == resumed.record.best_epoch
 
 
+@pytest.mark.parametrize("setting", [{"precision": "bfloat16"}, {"table_weight_decay": 0.5}])
+def test_settings_of_the_loop_reach_the_step(setting):
+    plain, changed = trained(*WINDOWS_LEAVE_OUT), trained(*WINDOWS_LEAVE_OUT, **setting)
+    one, other = plain.encode_items(), changed.encode_items()
+    assert not np.allclose(one, other, rtol=0, atol=1e-5)
+    assert np.abs(one - other).mean() < 0.2
+
+
+def test_a_decay_that_would_take_all_of_a_row_is_refused():
+    with pytest.raises(ConfigError, match=r"table_weight_decay is 1; .* below 10"):
+        trained(*WINDOWS_LEAVE_OUT, table_learning_rate=0.1, table_weight_decay=10.0)
+
+
 def test_a_finished_run_is_taken_as_it_is(tmp_path: Path):
     settings = {**WINDOWS_LEAVE_OUT[1], "checkpoint": str(tmp_path / "checkpoint")}
     first = trained(WINDOWS_LEAVE_OUT[0], settings)
@@ -354,9 +367,9 @@ def test_the_cosine_schedule_starts_at_the_peak_and_ends_near_zero(monkeypatch):
     rates = []
     update = EmbeddingTable.update
 
-    def watched(self: EmbeddingTable, rate: float) -> None:
+    def watched(self: EmbeddingTable, rate: float, **options: float) -> None:
         rates.append(rate)
-        update(self, rate)
+        update(self, rate, **options)
 
     monkeypatch.setattr(EmbeddingTable, "update", watched)
     trained({**WINDOWS_LEAVE_OUT[0], "id_dropout": 0.0}, WINDOWS_LEAVE_OUT[1])

@@ -368,15 +368,21 @@ def test_running_covariances_count_from_the_second_batch_of_an_epoch_on():
     by_itself = case({"lambda_ca": 0.5}, negatives="in_batch")
     running = case({"lambda_ca": 0.5, "ca_momentum": 0.9}, negatives="in_batch")
     objective = running.objective()
-    first, second = (objective(running.batch)[0] for _ in range(2))
-    assert_close(first, by_itself.loss())
+    assert_close(objective(running.batch)[0], by_itself.loss())
     with torch.no_grad():
-        for weight in running.network.item_tower.layers[-1].parameters():
-            weight.mul_(3)
-    third = objective(running.batch)[0]
-    assert_close(second, first)
-    objective.reseed(SEED)
-    assert not torch.allclose(objective(running.batch)[0], third)
+        for made in (running, by_itself):
+            for weight in made.network.item_tower.layers[-1].parameters():
+                weight.mul_(3)
+    assert not torch.allclose(objective(running.batch)[0], by_itself.loss())
+    objective.start_epoch(SEED)
+    assert_close(objective(running.batch)[0], by_itself.loss())
+
+
+def test_running_covariances_of_too_many_categories_are_refused(monkeypatch):
+    monkeypatch.setattr("dualtower.training.objective.RUNNING_NUMBERS", 200)
+    made = case({"lambda_ca": 0.5, "ca_momentum": 0.9})
+    with pytest.raises(ConfigError, match=r"ca_momentum keeps output_dim² = 64 numbers for each"):
+        made.objective()
 
 
 def test_items_of_unknown_category_are_left_out_of_the_alignment():
@@ -474,12 +480,12 @@ def test_settings_that_contradict_each_other_are_both_named(model, training, wor
     assert all(word in str(caught.value) for word in words)
 
 
-def test_negatives_are_the_same_again_after_a_reseed():
+def test_negatives_are_the_same_again_in_an_epoch_of_the_same_seed():
     made = case(negatives="shared")
     objective = made.objective()
     first = objective(made.batch)[0]
     assert not torch.equal(objective(made.batch)[0], first)
-    objective.reseed(SEED)
+    objective.start_epoch(SEED)
     assert torch.equal(objective(made.batch)[0], first)
 
 

@@ -55,15 +55,16 @@ def rendered(page: Path, folder: Path) -> str:
     return _MARKED.sub(table, text)
 
 
-def _of_models(
-    results: Results | Measurements, names: Sequence[str], where: str
-) -> Results | Measurements:
-    found = {run.model for run in results.runs} if isinstance(results, Results) else set()
-    if not isinstance(results, Results) or not found.issuperset(names):
-        absent = ", ".join(sorted(set(names) - found))
-        raise DataError(f"{where}: models={','.join(names)} names {absent}, which it has not")
+def _of_models(results: Results | Measurements, names: Sequence[str], where: str) -> Results:
+    if not isinstance(results, Results):
+        raise DataError(f"{where}: a benchmark's results have no models to choose; drop models=")
     runs = tuple(run for run in results.runs if run.model in names)
-    tests = tuple(test for test in results.tests if test.other in names)
+    if absent := set(names) - {run.model for run in runs}:
+        raise DataError(
+            f"{where}: models= names {', '.join(sorted(absent))}, which these results do not have"
+        )
+    labels = {run.label for run in runs}
+    tests = tuple(test for test in results.tests if test.other in labels)
     return results.model_copy(update={"runs": runs, "tests": tests})
 
 

@@ -8,24 +8,31 @@ class RunningCovariances:
     """Each category's covariance over the latest batches, so that one batch's few rows are not all.
 
     C ← momentum · C before + (1 - momentum) · C of the batch; the first batch that shows two rows
-    of a category gives its C whole. The gradient reaches the batch's part alone. Memory: categories
-    · dim² floats.
+    of a category gives its C whole. The gradient is as if the batch's C were all of it: else a
+    momentum of .99 would be a hundredth of the weight. Memory: categories · dim² floats.
     """
 
-    def __init__(self, category_count: int, dim: int, momentum: float) -> None:
+    def __init__(
+        self, category_count: int, dim: int, momentum: float, device: torch.device
+    ) -> None:
         """Start without any.
 
         Args:
             category_count: one more than the largest category's number.
             dim: length of the vectors.
             momentum: share of what was known before that stays, in `[0, 1)`.
+            device: where the vectors are.
         """
-        self._values = torch.zeros(category_count, dim * dim)
-        self._known = torch.zeros(category_count, dtype=torch.bool)
+        self._values = torch.zeros(category_count, dim * dim, device=device)
+        self._known = torch.zeros(category_count, dtype=torch.bool, device=device)
         self._momentum = momentum
 
-    def mixed(self, present: Tensor, covariances: Tensor, valid: Tensor) -> Tensor:
-        """The running covariances of the batch's categories, this batch taken in.
+    def clear(self) -> None:
+        """Forget all."""
+        self._known.zero_()
+
+    def take_in(self, present: Tensor, covariances: Tensor, valid: Tensor) -> Tensor:
+        """The running covariances of the batch's categories after this batch, which are kept.
 
         Args:
             present: category numbers, each once, `[categories]`.
@@ -35,15 +42,14 @@ class RunningCovariances:
         Returns:
             `[categories, dim²]`.
         """
-        self._values = self._values.to(covariances)
-        self._known = self._known.to(present.device)
-        before, known = self._values[present], self._known[present].unsqueeze(1)
-        taken_in = self._momentum * before + (1 - self._momentum) * covariances
-        result = torch.where(known, taken_in, covariances)
+        before, own = self._values[present], covariances.detach()
+        running = torch.where(
+            self._known[present].unsqueeze(1), own.lerp(before, self._momentum), own
+        )
         kept = present[valid]
-        self._values[kept] = result.detach()[valid]
+        self._values[kept] = running[valid]
         self._known[kept] = True
-        return result
+        return running + covariances - own
 
 
 def category_alignment(
@@ -61,8 +67,8 @@ def category_alignment(
         item_vectors: p_v, `[n, dim]` floats. Memory grows as n · dim².
         categories: category of each row, `[n]` int64. Every number counts as a category: leave
             rows out whose category is unknown.
-        running: covariances of earlier batches, to be mixed with this one's; None: this batch alone
-            counts, as in the paper.
+        running: covariances of earlier batches, which this one's are taken into (it changes); None:
+            this batch alone counts, as in the paper.
 
     Returns:
         The sum over the minor categories, a scalar.
@@ -86,7 +92,7 @@ def category_alignment(
     scatter = item_vectors.new_zeros(len(present), dim * dim).index_add(0, index, products)
     covariances = scatter / (counts - 1).clamp(min=1).unsqueeze(1)
     if running is not None:
-        covariances = running.mixed(present, covariances, counts > 1)
+        covariances = running.take_in(present, covariances, counts > 1)
     major = torch.nonzero(counts == counts.max())[0, 0]
     distances = (covariances[major] - covariances).square().sum(dim=1)
     return (distances * ((counts > 1) & (counts[major] > 1))).sum()

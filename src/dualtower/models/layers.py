@@ -30,21 +30,29 @@ def fully_connected(
         weights: W_l, `[layer_dim, layer_dim_before]` each; at least one.
         biases: b_l, `[layer_dim]` each.
         last_relu: whether the last layer has its ReLU.
-        product_type: what float32 inputs, weights and the layers between are rounded to before a
-            matrix product. Of `torch.bfloat16` the products take half the time or less where the
-            processor has them. Inputs of another type than float32 are left as they are.
+        product_type: with `torch.bfloat16` (eight significant bits) float32 inputs, parameters,
+            layers, the gradients that go through them and each chunk's part of a weight's gradient
+            are rounded to it; the parts are summed, and the result given, in float32. Other types
+            than float32 are left as they are.
 
     Returns:
         h_L, `[rows, last_dim]`.
 
     Raises:
-        ValueError: the numbers of weights and biases differ, or there are none.
+        ValueError: the numbers of weights and biases differ, or there are none; or they and the
+            inputs are not of one type.
     """
     if not weights or len(weights) != len(biases):
         raise ValueError(
             "fully_connected takes one bias per weight and at least one of both; "
             f"given {len(weights)} and {len(biases)}"
         )
+    for parameter in (*weights, *biases):
+        if parameter.dtype != inputs.dtype:
+            raise ValueError(
+                f"fully_connected takes inputs, weights and biases of one type; given "
+                f"{inputs.dtype} and {parameter.dtype}"
+            )
     output: Tensor = _FullyConnected.apply(  # type: ignore[no-untyped-call]
         inputs,
         last_relu,

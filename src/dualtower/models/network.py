@@ -164,7 +164,7 @@ class Network(nn.Module):
         return [module for module in self.modules() if isinstance(module, EmbeddingTable)]
 
     def set_product_type(self, product_type: torch.dtype) -> None:
-        """What the towers round to before a matrix product in training."""
+        """What the layers of the towers are computed in while training."""
         for module in self.modules():
             if isinstance(module, Tower):
                 module.product_type = product_type

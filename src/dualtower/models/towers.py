@@ -17,7 +17,7 @@ class Tower(nn.Module):
     """
 
     product_type: torch.dtype
-    """What the layers' matrix products are rounded to in training; outside it nothing is."""
+    """What the layers are computed in while training (`fully_connected`); the path is not."""
 
     def __init__(
         self,

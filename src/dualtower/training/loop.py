@@ -127,7 +127,7 @@ class _Run:
     def _epoch(self, bar: Bar) -> None:
         seed, epoch = self.config.seed, self.standing.epoch
         torch.manual_seed(sub_seed(seed, DROPOUT, epoch))
-        self.objective.reseed(sub_seed(seed, NEGATIVES, epoch))
+        self.objective.start_epoch(sub_seed(seed, NEGATIVES, epoch))
         if self.network.augmented is not None and epoch > 0:
             self.network.augmented.fade()
         self.network.train()

@@ -31,6 +31,8 @@ from dualtower.training.windows import Batch
 
 FULL_SCORES = 2**27
 """The most scores of one step that `negatives = "full"` may ask for: half a gigabyte of floats."""
+RUNNING_NUMBERS = 2**27
+"""The most numbers that the running covariances of `ca_momentum` may take, likewise."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +67,16 @@ class Objective:
         self._slots = torch.full((network.item_count,), -1, device=self._device)
         self._log_inclusion = self._inclusion(log)
         self._temperature = config.temperature if network.config.normalise else 1.0
-        self._covariances = self._no_covariances()
+        self._covariances = self._running_covariances()
 
-    def reseed(self, seed: int) -> None:
-        """Start the negatives' randomness anew, so that an epoch does not depend on the last."""
+    def start_epoch(self, seed: int) -> None:
+        """Start the negatives' randomness and CAL's running covariances anew.
+
+        So an epoch does not depend on the last, and need not be found in a checkpoint.
+        """
         self._generator.manual_seed(seed)
-        self._covariances = self._no_covariances()
+        if self._covariances is not None:
+            self._covariances.clear()
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The loss of a batch, a scalar, and its targets' p_u without gradient."""
@@ -282,12 +288,18 @@ class Objective:
         known = categories > 0
         return category_alignment(items[known], categories[known].long(), self._covariances)
 
-    def _no_covariances(self) -> RunningCovariances | None:
+    def _running_covariances(self) -> RunningCovariances | None:
         model = self._network.config
         if not model.lambda_ca or not model.ca_momentum:
             return None
         count = int(self._categories.max()) + 1
-        return RunningCovariances(count, model.output_dim, model.ca_momentum)
+        if count * model.output_dim**2 > RUNNING_NUMBERS:
+            raise ConfigError(
+                f"model: ca_momentum keeps output_dim² = {model.output_dim**2:,} numbers for each "
+                f"of {count - 1:,} categories, more than {RUNNING_NUMBERS:,}; set ca_momentum = 0, "
+                "or name a coarser category"
+            )
+        return RunningCovariances(count, model.output_dim, model.ca_momentum, self._device)
 
     def _mimic(
         self, block: ItemBlock, query: Encoded, item: Encoded, weights: Tensor | None
@@ -376,4 +388,11 @@ def check(config: TrainingConfig, network: Network, corpus_size: int) -> None:
             f"of batch_size = {config.batch_size:,} positives, more than {FULL_SCORES:,} scores a "
             f"step; set batch_size to at most {FULL_SCORES // corpus_size:,}, or negatives = "
             '"mixed"'
+        )
+    if config.table_learning_rate * config.table_weight_decay >= 1:
+        raise ConfigError(
+            f"training: table_learning_rate · table_weight_decay is "
+            f"{config.table_learning_rate * config.table_weight_decay:g}; a row would lose all of "
+            "its value in a step; set table_weight_decay below "
+            f"{1 / config.table_learning_rate:g}"
         )
