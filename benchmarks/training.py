@@ -233,7 +233,8 @@ def main() -> None:
             "positives per second of training on 695,513 queries and 243,166 items (Zipf), 32 "
             "dimensions, towers 256-128-32; the rival trains preset paper with dense gradients, "
             "default Adam and a DataLoader that draws four negatives a row; "
-            f"{options.threads} CPU thread(s){where} a side, median of {options.turns} alternating turns"
+            f"{options.threads} CPU thread(s){where} a side, "
+            f"median of {options.turns} alternating turns"
         ),
         versions=versions(),
         processor=(
