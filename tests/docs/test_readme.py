@@ -37,7 +37,18 @@ def test_the_python_of_the_readme_runs_as_it_stands(
 )
 def test_every_link_to_a_file_leads_somewhere(page: str) -> None:
     path = ROOT / page
-    links = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
-    for link in links:
-        if "://" not in link:
-            assert (path.parent / link).exists(), link
+    links = re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", path.read_text(encoding="utf-8"))
+    for link, anchor in links:
+        if "://" in link:
+            continue
+        target = path.parent / link if link else path
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target), f"{link}#{anchor}"
+
+
+def anchors(page: Path) -> set[str]:
+    """What a page's headings can be linked by, as GitHub names them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
+    return {heading.replace(" ", "-") for heading in plain}
