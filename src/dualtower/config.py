@@ -254,8 +254,8 @@ class TrainingConfig(Settings):
     precision: Literal["float32", "bfloat16"] = "float32"
     """What the layers of the towers are computed in while training (the linear path, attention,
     scores, tables and all that is kept stay float32). bfloat16 saves time with wide layers on a
-    processor that has it (AVX512-BF16 or AMX, an NVIDIA GPU since Ampere) and costs time on others;
-    fm and sasrec have no such layers."""
+    CPU that has it (AVX512-BF16 or AMX) and costs time on others; fm and sasrec have no such
+    layers."""
     checkpoint: str | None = None
     """Folder for a checkpoint after each epoch; a run that finds one there goes on from it."""
     tensorboard: str | None = None
