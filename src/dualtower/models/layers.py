@@ -6,9 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 _CHUNK = 1024
 """Rows worked on at a time on a CPU: 1,024 rows of 256 floats are 1 MB, half of a core's cache."""
+_ROUNDED_ROWS = 128
+"""Of rounded products the rows are filled up with zeros to a multiple of this: the library makes and
+keeps a program for every number of rows that it meets, and batches come in all sizes."""
 
 
 def fully_connected(
@@ -75,9 +79,9 @@ class _FullyConnected(torch.autograd.Function):
         depth, rows = len(parameters) // 2, len(inputs)
         rounded = [parameter.to(product_type) for parameter in parameters]
         weights, biases = rounded[:depth], rounded[depth:]
-        hidden = [inputs.to(product_type)]
-        hidden += [hidden[0].new_empty(rows, len(bias)) for bias in biases]
-        for start, end in _chunks(inputs):
+        hidden = [_rounded(inputs, product_type)]
+        hidden += [hidden[0].new_empty(len(hidden[0]), len(bias)) for bias in biases]
+        for start, end in _chunks(hidden[0]):
             for layer in range(depth):
                 before, after = hidden[layer][start:end], hidden[layer + 1][start:end]
                 torch.addmm(biases[layer], before, weights[layer].t(), out=after)
@@ -86,7 +90,7 @@ class _FullyConnected(torch.autograd.Function):
         ctx.last_relu = last_relu
         ctx.input_type = inputs.dtype
         ctx.save_for_backward(*hidden, *weights)
-        return hidden[-1].to(inputs.dtype)
+        return hidden[-1] if product_type == inputs.dtype else hidden[-1][:rows].to(inputs.dtype)
 
     @staticmethod
     @once_differentiable
@@ -97,7 +101,8 @@ class _FullyConnected(torch.autograd.Function):
         to_inputs = torch.empty_like(hidden[0]) if ctx.needs_input_grad[0] else None
         to_weights = [torch.zeros(weight.shape, **own) for weight in weights]
         to_biases = [torch.zeros(len(weight), **own) for weight in weights]
-        gradient = gradient.to(weights[0].dtype)
+        rows = len(gradient)
+        gradient = _rounded(gradient, weights[0].dtype)
         for start, end in _chunks(gradient):
             slope = gradient[start:end]
             for layer in reversed(range(depth)):
@@ -112,8 +117,15 @@ class _FullyConnected(torch.autograd.Function):
                 elif to_inputs is not None:
                     torch.mm(slope, weights[0], out=to_inputs[start:end])
         if to_inputs is not None:
-            to_inputs = to_inputs.to(ctx.input_type)
+            to_inputs = to_inputs[:rows].to(ctx.input_type)
         return to_inputs, None, None, *to_weights, *to_biases
+
+
+def _rounded(values: Tensor, product_type: torch.dtype) -> Tensor:
+    """The same values; in another type, with rows of zeros behind them, which add nothing."""
+    if values.dtype == product_type:
+        return values
+    return functional.pad(values.to(product_type), (0, 0, 0, -len(values) % _ROUNDED_ROWS))
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
