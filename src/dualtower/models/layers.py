@@ -11,8 +11,8 @@ from torch.nn import functional
 _CHUNK = 1024
 """Rows worked on at a time on a CPU: 1,024 rows of 256 floats are 1 MB, half of a core's cache."""
 _ROUNDED_ROWS = 128
-"""Of rounded products the rows are filled up with zeros to a multiple of this: the library makes and
-keeps a program for every number of rows that it meets, and batches come in all sizes."""
+"""Of rounded products the rows are filled up with zeros to a multiple of this: the library makes
+and keeps a program for every number of rows that it meets, and batches come in all sizes."""
 
 
 def fully_connected(
