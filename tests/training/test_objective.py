@@ -341,24 +341,18 @@ def test_the_vector_compared_is_the_vector_fed(augmented_dim: int):
     assert distinct <= set(map(tuple, table))
 
 
-def test_category_alignment_takes_every_candidate_of_known_category_once():
-    made = case({"lambda_ca": 0.5}, negatives="mixed")
+@pytest.mark.parametrize("ca_items", ["candidates", "positives"])
+def test_category_alignment_takes_every_item_of_known_category_once(ca_items: str):
+    """All candidates; or the targets alone, without the drawn items."""
+    made = case({"lambda_ca": 0.5, "ca_items": ca_items}, negatives="mixed")
     without = case(negatives="mixed")
+    items = set(made.batch.targets.tolist())
     pool = uniform_pool(torch.arange(1, 21), 8, torch.Generator().manual_seed(SEED)).tolist()
-    items = sorted(set(made.batch.targets.tolist()) | set(pool))
-    vectors = torch.stack([item_vector(made, item) for item in items])
-    categories = torch.tensor(made.dataset.item_categories[items]).long()
-    expected = 0.5 * category_alignment(vectors, categories)
-    assert expected > 0.001
-    assert_close(made.loss() - without.loss(), expected, rtol=1e-3, atol=1e-5)
-
-
-def test_category_alignment_of_the_positives_leaves_the_drawn_items_out():
-    made = case({"lambda_ca": 0.5, "ca_items": "positives"}, negatives="mixed")
-    without = case(negatives="mixed")
-    items = sorted(set(made.batch.targets.tolist()))
-    vectors = torch.stack([item_vector(made, item) for item in items])
-    categories = torch.tensor(made.dataset.item_categories[items]).long()
+    assert not items.issuperset(pool)
+    if ca_items == "candidates":
+        items.update(pool)
+    vectors = torch.stack([item_vector(made, item) for item in sorted(items)])
+    categories = torch.tensor(made.dataset.item_categories[sorted(items)]).long()
     expected = 0.5 * category_alignment(vectors, categories)
     assert expected > 0.001
     assert_close(made.loss() - without.loss(), expected, rtol=1e-3, atol=1e-5)
