@@ -20,21 +20,19 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
 from benchmarks import dense_adam
 from benchmarks.synthetic import amazon_books_shape
-from dualtower.config import Preset, TrainingConfig
+from dualtower.config import Precision, Preset, TrainingConfig
 from dualtower.data.dataset import Dataset, Log
 from dualtower.errors import CollapseWarning
 from dualtower.evaluation.results import Measurements, processor, versions, write_results
 from dualtower.models.dat import DAT
 from dualtower.training.loop import train
-
-Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -180,7 +178,7 @@ class Worker:
         return line
 
 
-def compare(side: Side, threads: int, turns: int, device: str = "cpu") -> dict[str, str | float]:
+def compare(side: Side, threads: int, turns: int, device: str) -> dict[str, str | float]:
     """A preset against the dense way at one batch size, the two taking turns."""
     ours = Worker(side, threads, device)
     rival = Worker(Side(None, side.batch_size), threads, device)

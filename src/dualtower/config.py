@@ -19,6 +19,7 @@ from dualtower.presets import (
 from dualtower.schema import Schema
 
 Preset = Literal["recommended", "paper"]
+Precision = Literal["float32", "bfloat16"]
 T = TypeVar("T", bound=BaseModel)
 _OUTPUT_DIM = 32
 
@@ -251,7 +252,7 @@ class TrainingConfig(Settings):
     """CPU threads; PyTorch's choice without it. 1 where the machine has other work."""
     device: str = "auto"
     """cpu, cuda, or auto."""
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     """What the layers of the towers are computed in while training (the linear path, attention,
     scores, tables and all that is kept stay float32). bfloat16 saves time with wide layers on a
     CPU that has it (AVX512-BF16 or AMX) and costs time on others; fm and sasrec have no such

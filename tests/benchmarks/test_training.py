@@ -2,7 +2,7 @@ import pytest
 
 from benchmarks import training
 from benchmarks.synthetic import amazon_books_shape
-from dualtower.config import Preset, TrainingConfig
+from dualtower.config import Precision, Preset, TrainingConfig
 from dualtower.data.dataset import Log
 from dualtower.models.dat import DAT
 
@@ -13,7 +13,7 @@ from dualtower.models.dat import DAT
     [("paper", "float32"), ("paper", "bfloat16"), ("recommended", "float32")],
 )
 def test_a_turn_trains_the_preset_on_the_events_asked_for(
-    preset: Preset, precision: training.Precision, monkeypatch: pytest.MonkeyPatch
+    preset: Preset, precision: Precision, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained: list[tuple[DAT, int, str]] = []
     product = training.train

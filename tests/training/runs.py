@@ -21,8 +21,13 @@ WINDOWS_LEAVE_OUT = (
 )
 """Model and training settings: the recommended way, small, with all its randomness."""
 PAIRS_LEARNED = (
-    {"history": False, "query_id": True, "augmented": "learned", "lambda_ca": 0.1}
-    | {"ca_momentum": 0.9},
+    {
+        "history": False,
+        "query_id": True,
+        "augmented": "learned",
+        "lambda_ca": 0.1,
+        "ca_momentum": 0.9,
+    },
     {
         "examples": "pairs",
         "batch_size": 24,

@@ -62,13 +62,15 @@ class Tower(nn.Module):
     def _with_dropout(self, hidden: Tensor) -> Tensor:
         parameters = list(self.layers.parameters())
         last = len(self.layers) - 1
-        for number in range(last + 1):
-            weight, bias = parameters[2 * number], parameters[2 * number + 1]
+        for number, parts in enumerate(zip(parameters[0::2], parameters[1::2], strict=True)):
+            weight, bias = parts
             hidden = fully_connected(
-                hidden, [weight], [bias], last_relu=False, product_type=self.product_type
+                hidden,
+                [weight],
+                [bias],
+                last_relu=number < last or self.last_relu,
+                product_type=self.product_type,
             )
             if number < last:
-                hidden = functional.dropout(functional.relu(hidden), self.layer_dropout)
-            elif self.last_relu:
-                hidden = functional.relu(hidden)
+                hidden = functional.dropout(hidden, self.layer_dropout)
         return hidden

@@ -389,10 +389,10 @@ def check(config: TrainingConfig, network: Network, corpus_size: int) -> None:
             f"step; set batch_size to at most {FULL_SCORES // corpus_size:,}, or negatives = "
             '"mixed"'
         )
-    if config.table_learning_rate * config.table_weight_decay >= 1:
+    lost = config.table_learning_rate * config.table_weight_decay
+    if lost >= 1:
         raise ConfigError(
-            f"training: table_learning_rate · table_weight_decay is "
-            f"{config.table_learning_rate * config.table_weight_decay:g}; a row would lose all of "
-            "its value in a step; set table_weight_decay below "
+            f"training: table_learning_rate · table_weight_decay is {lost:g}; a row would lose all "
+            "of its value in a step; set table_weight_decay below "
             f"{1 / config.table_learning_rate:g}"
         )
