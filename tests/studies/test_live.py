@@ -65,6 +65,16 @@ def test_from_end_to_end_and_once_more(tmp_path: Path, monkeypatch: pytest.Monke
     assert again.runs == found.runs
 
 
+def test_one_question_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work_here(monkeypatch)
+    plan = plan_of(tmp_path, parts=("held_out",))
+    found = live(plan, silent)
+    assert {"dat, after 2", "dat, trained with them, after 2"} <= set(by_label(found))
+    assert "dat, live" not in by_label(found)
+    assert found.protocol.startswith("held out: queries with more than 2 events")
+    assert "--parts held_out" in found.command
+
+
 def values(queries: list[int], metric: list[float]) -> dict[str, Any]:
     return {
         "queries": np.array(queries),
@@ -105,6 +115,8 @@ def test_the_tests_take_the_seeds_that_both_have(tmp_path: Path) -> None:
         ({"period_share": 0.0}, "between 0 and 1"),
         ({"counts": ()}, "after no events"),
         ({"trained_at": 5}, "whole numbers from 0, 5"),
+        ({"parts": ("test",)}, "parts test given; name some of period, held_out"),
+        ({"parts": ()}, "parts none given"),
     ],
 )
 def test_wrong_settings(tmp_path: Path, settings: dict[str, Any], message: str) -> None:

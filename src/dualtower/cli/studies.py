@@ -207,6 +207,9 @@ def live(
     trained_at: Annotated[
         int, typer.Option(help="The count at which training with the events is the measure.")
     ] = 5,
+    parts: Annotated[
+        str, typer.Option(help="What is asked, by commas: of the period, of held-out queries.")
+    ] = "period,held_out",
     seeds: Seeds = "0",
     tuned: TunedFile = None,
     data: Data = None,
@@ -220,7 +223,7 @@ def live(
 
     study = _study("live", config, seeds, True, data, results, work, tuned, jobs)
     plan = module.LivePlan(
-        study, period_share, held_share, _numbers("--counts", counts), trained_at
+        study, period_share, held_share, _numbers("--counts", counts), trained_at, _names(parts)
     )
     found = module.live(plan, note)
     _show(found, as_json, module.markdown(found, plan), study.results)

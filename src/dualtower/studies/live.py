@@ -35,6 +35,7 @@ from dualtower.studies.workers import Job, run_jobs
 MAIN = "dat"
 PERIOD_MODELS = ("dat", "two_tower")
 HELD_OUT_MODELS = ("dat", "two_tower", "item_knn", "wals")
+PARTS = ("period", "held_out")
 BAR = 0.95
 """Live vectors should reach this share of the hit rate that training with the events gives."""
 _METRICS = (*(f"hit_rate@{cutoff}" for cutoff in CUTOFFS), "mrr")
@@ -55,6 +56,8 @@ class LivePlan:
     """After how many events held-out queries are measured."""
     trained_at: int = 5
     """After how many they are compared with queries trained with those events."""
+    parts: tuple[str, ...] = PARTS
+    """Which of the two questions are asked: `period`, `held_out`."""
 
     def __post_init__(self) -> None:
         shares = [self.held_share, *([] if self.period_share is None else [self.period_share])]
@@ -64,6 +67,11 @@ class LivePlan:
             raise ConfigError(
                 f"live: measured after {', '.join(map(str, self.counts)) or 'no'} events; name "
                 f"whole numbers from 0, {self.trained_at} (trained-at) among them"
+            )
+        if not self.parts or not set(self.parts) <= set(PARTS):
+            raise ConfigError(
+                f"live: parts {', '.join(self.parts) or 'none'} given; name some of "
+                f"{', '.join(PARTS)}"
             )
 
     def command(self) -> str:
@@ -76,6 +84,7 @@ class LivePlan:
             f"--held-share {self.held_share:g}",
             f"--counts {','.join(str(count) for count in self.counts)}",
             f"--trained-at {self.trained_at}",
+            *([] if set(self.parts) == set(PARTS) else [f"--parts {','.join(self.parts)}"]),
         )
 
 
@@ -196,11 +205,11 @@ def markdown(results: Results, plan: LivePlan) -> str:
 
 
 def _orders(plan: LivePlan, tuned: Tuned | None) -> list[LiveOrder]:
-    parts = [
-        *(("period", name) for name in PERIOD_MODELS),
-        *(("held_out", name) for name in HELD_OUT_MODELS),
-        ("trained", MAIN),
-    ]
+    parts = []
+    if "period" in plan.parts:
+        parts += [("period", name) for name in PERIOD_MODELS]
+    if "held_out" in plan.parts:
+        parts += [*(("held_out", name) for name in HELD_OUT_MODELS), ("trained", MAIN)]
     return [
         LiveOrder(
             run=Order(
@@ -280,13 +289,17 @@ def _plot(results: Results, plan: LivePlan) -> str:
 def _protocol(plan: LivePlan) -> str:
     share = plan.period_share
     period = "the test" if share is None else f"the last {share:.0%} of each query's events"
-    return (
+    replayed = (
         f"replayed: {period}, every new item of it a target by itself, ranked with what the query "
         "did before; fitted on all before that; means over queries of each query's mean; targets "
-        f"outside the corpus are misses. Held out: queries with more than {max(plan.counts)} "
-        f"events of a random {plan.held_share:.0%}, nothing of which is in training; target: their "
-        "next new item"
+        "outside the corpus are misses"
     )
+    held = (
+        f"held out: queries with more than {max(plan.counts)} events of a random "
+        f"{plan.held_share:.0%}, nothing of which is in training; target: their next new item"
+    )
+    texts = {"period": replayed, "held_out": held}
+    return "; ".join(texts[part] for part in PARTS if part in plan.parts)
 
 
 def _task(order: LiveOrder, file: Path) -> Task:
