@@ -1,5 +1,6 @@
 """The two towers and what feeds them, as one PyTorch module."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -213,6 +214,25 @@ class Network(nn.Module):
             inputs: item embeddings of the item block that `windows.events` points into.
             vectors: p_v of that block.
         """
+        parts = windows.by_length()
+        if len(parts) == 1:
+            return self._encode_query(windows, inputs, vectors)
+        encoded = [self._encode_query(part, inputs, vectors) for _, part in parts]
+        order = torch.argsort(torch.cat([targets for targets, _ in parts]))
+
+        def joined(found: Sequence[Tensor | None]) -> Tensor | None:
+            there = [tensor for tensor in found if tensor is not None]
+            return torch.cat(there)[order] if there else None
+
+        whole = joined([part.vectors for part in encoded])
+        assert whole is not None
+        return Encoded(
+            whole,
+            joined([part.augmented for part in encoded]),
+            joined([part.interests for part in encoded]),
+        )
+
+    def _encode_query(self, windows: QueryWindows, inputs: Tensor, vectors: Tensor) -> Encoded:
         parts = []
         queries = self._hide(windows.queries[windows.window])
         if self.query_table is not None:
