@@ -8,15 +8,19 @@ from dualtower.studies.study import Study
 
 CONFIGS = sorted((Path(__file__).parent.parent.parent / "configs").glob("*.toml"))
 
+SPLITS = {"complete-journey": "time", "movielens-100k": "leave_last_out"}
+
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_committed_configuration_is_valid(path: Path) -> None:
     config = load_config(path)
-    assert config.split.by == ("time" if path.stem == "complete-journey" else "column")
+    assert config.split.by == SPLITS.get(path.stem, "column")
     assert config.model.preset == ("paper" if path.stem.endswith("-paper") else "recommended")
     if path.stem.endswith("-ids"):
+        assert config.model.query_id
         assert not config.model.history
-        assert config.columns.item_features == config.columns.query_features == ()
+        whole = load_config(path.with_stem(path.stem.removesuffix("-ids")))
+        assert config.columns == whole.columns
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
