@@ -12,8 +12,8 @@ from dualtower.studies import tuning
 from dualtower.studies.floors import floor
 from dualtower.studies.run import fit_model, load_or_prepare, without_traces
 from dualtower.studies.tune import TunePlan, tune_models
-from dualtower.studies.tuned import Trial, read_tuned, tuned_table
-from dualtower.studies.tuning import TuneOrder, best_of, read_trials, tune_model
+from dualtower.studies.tuned import Repeat, Trial, read_tuned, tuned_table
+from dualtower.studies.tuning import TuneOrder, best_of, finalists, read_trials, tune_model
 from dualtower.studies.variants import configured
 from dualtower.studies.worker import work
 from tests.studies.runs import kill_after, small_study, work_here
@@ -269,6 +269,94 @@ def test_a_trial_has_all_its_epochs_as_the_final_fit_will(
     assert trial.curve == (0.5, 0.4, 0.3, 0.2, 0.1)
 
 
+def trial_of(number: int, metric: float | None, **changes: Any) -> Trial:
+    settings = {"training.learning_rate": number / 100}
+    return Trial(number=number, state="complete", metric=metric, settings=settings, **changes)
+
+
+def test_the_best_is_that_of_the_best_mean_where_trials_were_fitted_again() -> None:
+    """Trial 2 was lucky: .9, then .3 and .3, a mean of .5; trial 1 has .6, .7 and .5."""
+    trials = [trial_of(0, 0.4), trial_of(1, 0.6), trial_of(2, 0.9), trial_of(3, 0.95)]
+    repeats = [
+        Repeat(trial=number, seed=seed, metric=metric)
+        for number, metrics in ((0, (0.5, 0.6)), (1, (0.7, 0.5)), (2, (0.3, 0.3)))
+        for seed, metric in enumerate(metrics, start=1)
+    ]
+    failed = [Repeat(trial=3, seed=1, metric=0.99), Repeat(trial=3, seed=2, reason="refused")]
+    best = best_of(trials, [*repeats, *failed])
+    assert best is not None
+    assert (best.trial, best.seeds) == (1, 3)
+    assert best.metric == pytest.approx(0.6)
+    assert best.as_configured == pytest.approx(0.5)
+    assert best.settings == {"training.learning_rate": 0.01}
+    alone = best_of(trials)
+    assert alone is not None
+    assert (alone.trial, alone.seeds, alone.as_configured) == (3, 1, 0.4)
+
+
+def test_the_configuration_and_three_others_are_finalists() -> None:
+    """Stopped and failed trials are none; of equal ones the earlier comes first."""
+    trials = [trial_of(0, 0.1), *(trial_of(number, 0.5) for number in (1, 2)), trial_of(3, 0.7)]
+    trials += [
+        trial_of(4, 0.9).model_copy(update={"state": "pruned"}),
+        trial_of(5, None),
+        trial_of(6, 0.6),
+    ]
+    assert [trial.number for trial in finalists(trials)] == [0, 3, 6, 1]
+
+
+def test_the_best_trials_are_fitted_again_with_other_seeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work_here(monkeypatch)
+    search = plan_of(tmp_path, "two_tower", "ease", trials=2, pruning=False)
+    before = tune_models(search, silent)
+    assert before.repeats == {}
+    assert before.best["two_tower"].seeds == 1
+    fitted: list[int] = []
+
+    def fit(name: str, config: Any, *arguments: Any, **options: Any) -> Any:
+        fitted.append(config.training.seed)
+        return fit_model(name, config, *arguments, **options)
+
+    monkeypatch.setattr(tuning, "fit_model", fit)
+    plan = plan_of(tmp_path, "two_tower", "ease", trials=2, pruning=False, confirm=2)
+    found = tune_models(plan, silent)
+    assert fitted == [1, 2, 1, 2]  # the trials are those of before, and a floor has no seed
+    assert without_seconds(found.tried["two_tower"]) == without_seconds(before.tried["two_tower"])
+    config = without_traces(plan.study.config())
+    parts = split(Dataset.load(config.data.dataset), config.split)
+    for repeat in found.repeats["two_tower"]:
+        settings = found.tried["two_tower"][repeat.trial].settings
+        again = configured(config, "two_tower", settings, seed=repeat.seed)
+        model = fit_model("two_tower", again, parts, "train")
+        expected = evaluate(model, parts.validation, config=config.evaluation).metrics["mrr"]
+        assert repeat.metric == pytest.approx(expected)
+    assert list(found.repeats) == ["two_tower"]
+    assert found.best["two_tower"].seeds == 3
+    assert found.confirm == 2
+    assert "--confirm 2" in found.command
+    assert read_tuned(plan.study.results) == found
+    tune_models(plan, silent)
+    assert len(fitted) == 4
+
+
+def test_a_fit_that_fails_with_another_seed_has_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fit(name: str, config: Any, *arguments: Any, **options: Any) -> Any:
+        if config.training.seed:
+            raise DataError("the loss is nan")
+        return fit_model(name, config, *arguments, **options)
+
+    work_here(monkeypatch)
+    monkeypatch.setattr(tuning, "fit_model", fit)
+    found = tune_models(plan_of(tmp_path, "two_tower", trials=1, confirm=1), silent)
+    (repeat,) = found.repeats["two_tower"]
+    assert (repeat.metric, repeat.reason) == (None, "the loss is nan")
+    assert found.best["two_tower"].seeds == 1
+
+
 def test_a_date_may_be_the_seed(tmp_path: Path) -> None:
     """Optuna's sampler takes no more than 32 bits."""
     tune_model(order_of(tmp_path, "item_knn", trials=2, seed=20261125), tmp_path / "trials")
@@ -289,6 +377,11 @@ def test_a_search_of_nothing_is_refused(tmp_path: Path, changes: dict[str, Any])
     plan = TunePlan(**{**vars(plan_of(tmp_path, "ease")), **changes})
     with pytest.raises(ConfigError, match="names no model, trial, minute or job"):
         tune_models(plan, silent)
+
+
+def test_fewer_than_no_seeds_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--confirm: -1 given; it is a number of seeds"):
+        tune_models(plan_of(tmp_path, "ease", confirm=-1), silent)
 
 
 def test_without_optuna_it_is_refused_before_the_work(

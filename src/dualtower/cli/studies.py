@@ -67,6 +67,12 @@ def tune(
         str,
         typer.Option(help="Dimensions that stay as configured, by commas.", show_default=False),
     ] = "",
+    confirm: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Fit each model's best trials with so many more seeds; the best mean wins."
+        ),
+    ] = 0,
     data: Data = None,
     results: OutputFile = None,
     work: Work = None,
@@ -89,6 +95,7 @@ def tune(
         seed=seed,
         pruning=pruning == "median",
         keep=_names(keep),
+        confirm=confirm,
     )
     found = tune_models(plan, note)
     _show(found, as_json, tuned_table(found), path)

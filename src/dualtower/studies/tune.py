@@ -18,12 +18,15 @@ from dualtower.studies.plots import tuning_plot
 from dualtower.studies.run import load_or_prepare
 from dualtower.studies.spaces import space_of
 from dualtower.studies.study import Study, data_checksum, protocol
-from dualtower.studies.tuned import Best, Trial, Tuned, tuned_table, write_tuned
+from dualtower.studies.tuned import Best, Repeat, Trial, Tuned, tuned_table, write_tuned
 from dualtower.studies.tuning import (
+    FINALISTS,
     TuneOrder,
     best_of,
+    fit_count,
+    has_repeats,
+    read_repeats,
     read_trials,
-    trial_count,
     write_trial,
 )
 from dualtower.studies.worker import Task
@@ -48,6 +51,8 @@ class TunePlan:
     """Stop a trial that is below the median of the others at the same share of its epochs."""
     keep: tuple[str, ...] = ()
     """Dimensions that stay as configured."""
+    confirm: int = 0
+    """With how many more seeds the best trials are fitted again, beyond trials and minutes."""
 
     @property
     def command(self) -> str:
@@ -60,6 +65,7 @@ class TunePlan:
             f"--seed {self.seed}",
             *([] if self.pruning else ["--pruning none"]),
             *([f"--keep {','.join(self.keep)}"] if self.keep else []),
+            *([f"--confirm {self.confirm}"] if self.confirm else []),
         )
 
 
@@ -75,6 +81,8 @@ def tune_models(plan: TunePlan, say: Callable[[str], None]) -> Tuned:
             matplotlib is not installed.
         DataError: a table is not as it should be, or the split leaves no validation events.
     """
+    if plan.confirm < 0:
+        raise ConfigError(f"--confirm: {plan.confirm} given; it is a number of seeds, 0 for none")
     if not plan.models or plan.trials < 1 or plan.minutes <= 0 or plan.study.jobs < 1:
         raise ConfigError("tune: names no model, trial, minute or job; it needs some of each")
     for name in plan.models:
@@ -94,7 +102,11 @@ def tune_models(plan: TunePlan, say: Callable[[str], None]) -> Tuned:
     while waiting:
         waiting = _search(plan, waiting, folder, say)
     tried = {name: tuple(read_trials(folder / name)) for name in plan.models}
-    found = {name: best_of(trials) for name, trials in tried.items()}
+    repeats = {
+        name: tuple(read_repeats(folder / name, trials, plan.confirm))
+        for name, trials in tried.items()
+    }
+    found = {name: best_of(trials, repeats[name]) for name, trials in tried.items()}
     tuned = Tuned(
         command=plan.command,
         data=DataSource(name=plan.study.config_path.stem, sha256=data_checksum(dataset)),
@@ -104,9 +116,11 @@ def tune_models(plan: TunePlan, say: Callable[[str], None]) -> Tuned:
         metric=config.training.validation_metric,
         trials=plan.trials,
         minutes=plan.minutes,
+        confirm=plan.confirm,
         seed=plan.seed,
         best={name: best for name, best in found.items() if best is not None},
         tried=tried,
+        repeats={name: again for name, again in repeats.items() if again},
     )
     path = plan.study.results
     write_tuned(path, tuned)
@@ -127,7 +141,8 @@ def _search(
         trials = read_trials(folder / job.label)
         ended.add(job.label)
         if crash is None:
-            say(f"{job.label}: {_in_words(trials)}")
+            repeats = read_repeats(folder / job.label, trials, plan.confirm)
+            say(f"{job.label}: {_in_words(trials, repeats)}")
             return
         say(f"{job.label}, trial {len(trials)}: {crash}")
         if len(trials) < plan.trials:
@@ -135,11 +150,14 @@ def _search(
             write_trial(folder / job.label, failed)
             crashed.append(of_model[job.label])
 
+    most = {
+        name: plan.trials + (plan.confirm * (1 + FINALISTS) if has_repeats(name) else 0)
+        for name in of_model
+    }
+
     def steps_done() -> int:
-        """Trials; of a model whose search has ended, all that it could have had."""
-        return sum(
-            plan.trials if name in ended else trial_count(folder / name) for name in of_model
-        )
+        """Fits; of a model whose search has ended, all that it could have had."""
+        return sum(most[name] if name in ended else fit_count(folder / name) for name in of_model)
 
     jobs = [
         Job(name, f"tune-{name}", Task(tune=order, output=str((folder / name).resolve())))
@@ -150,9 +168,9 @@ def _search(
         plan.study.folder,
         at_once=plan.study.jobs,
         title="Tuning",
-        unit="trials",
+        unit="fits",
         done=done,
-        steps=(plan.trials * len(jobs), steps_done),
+        steps=(sum(most.values()), steps_done),
     )
     return crashed
 
@@ -166,6 +184,7 @@ def _order(plan: TunePlan, config: RunConfig, name: str) -> TuneOrder:
         seed=plan.seed,
         pruning=plan.pruning,
         keep=plan.keep,
+        confirm=plan.confirm,
     )
 
 
@@ -181,11 +200,12 @@ def _key(plan: TunePlan, config: RunConfig, files: object) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _in_words(trials: list[Trial]) -> str:
-    best: Best | None = best_of(trials)
+def _in_words(trials: list[Trial], repeats: list[Repeat]) -> str:
+    best: Best | None = best_of(trials, repeats)
     if best is None:
         return f"no trial of {len(trials)} was finished; the last: {trials[-1].reason}"
     before = "failed" if best.as_configured is None else f"{best.as_configured:.4f}"
     return (
         f"{best.metric:.4f} (as configured {before}) in {best.trials} trials, {best.seconds:.0f} s"
+        + (f"; means of {best.seeds} seeds" if best.seeds > 1 else "")
     )

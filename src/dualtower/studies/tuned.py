@@ -31,19 +31,35 @@ class Trial(Settings):
     reason: str = ""
 
 
+class Repeat(Settings):
+    """A trial's settings fitted again with another seed."""
+
+    trial: int = Field(ge=0)
+    """The trial's number."""
+    seed: int = Field(ge=1)
+    """What was added to the configured seed."""
+    metric: float | None = None
+    """As a trial's; None where the fit failed."""
+    seconds: float = Field(default=0.0, ge=0)
+    reason: str = ""
+    """Why it failed."""
+
+
 class Best(Settings):
     """The best settings of a model."""
 
     settings: dict[str, Value]
     metric: float
-    """The watched metric on validation."""
+    """The watched metric on validation; of several seeds the mean."""
     as_configured: float | None
-    """The metric of the configuration as it stood; None where that failed."""
+    """The metric of the configuration as it stood, likewise; None where that failed."""
+    seeds: int = Field(default=1, ge=1)
+    """Over how many seeds."""
     trial: int
     trials: int
     """How many were tried, failed ones included."""
     seconds: float
-    """Of all its trials."""
+    """Of all its trials, without what was fitted again."""
 
 
 class Tuned(Settings):
@@ -61,12 +77,16 @@ class Tuned(Settings):
     """The most trials of a model."""
     minutes: float
     """The most minutes of a model."""
+    confirm: int = Field(default=0, ge=0)
+    """With how many more seeds a model's best trials were fitted again."""
     seed: int
     """Of the search."""
     best: dict[str, Best]
     """By model or variant; one whose every trial failed is not here."""
     tried: dict[str, tuple[Trial, ...]]
     """Every trial, by model or variant."""
+    repeats: dict[str, tuple[Repeat, ...]] = Field(default_factory=dict)
+    """What was fitted again, by model or variant."""
 
     def settings_of(self, name: str) -> dict[str, Value] | None:
         """The settings for a model or variant; a variant without its own has its model's.
@@ -98,8 +118,8 @@ def read_tuned(path: Path) -> Tuned:
 def tuned_table(tuned: Tuned) -> str:
     """A Markdown table: of each model the metric before and after, and what was chosen."""
     lines = [
-        f"| model | {tuned.metric} | as configured | trials | minutes | chosen |",
-        "| --- | ---: | ---: | ---: | ---: | --- |",
+        f"| model | {tuned.metric} | as configured | seeds | trials | minutes | chosen |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | --- |",
     ]
     for name, best in tuned.best.items():
         before = "–" if best.as_configured is None else f"{best.as_configured:.4f}"
@@ -108,7 +128,7 @@ def tuned_table(tuned: Tuned) -> str:
             for setting, value in best.settings.items()
         )
         lines.append(
-            f"| {name} | {best.metric:.4f} | {before} | {best.trials} | "
+            f"| {name} | {best.metric:.4f} | {before} | {best.seeds} | {best.trials} | "
             f"{best.seconds / 60:.1f} | {chosen or 'as configured'} |"
         )
     return "\n".join(lines)

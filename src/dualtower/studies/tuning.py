@@ -2,6 +2,9 @@
 
 Trial n is drawn by TPE from what trials 0 … n − 1 found, with a seed of n's own. So a search that
 goes on after a kill draws what it would have drawn without it.
+
+The best of many trials is partly the luckiest: fitted again it falls back. `confirm` fits the best
+few with more seeds and takes the best mean.
 """
 
 import math
@@ -23,7 +26,7 @@ from dualtower.fitting import validator
 from dualtower.models import SOLVED
 from dualtower.studies.run import fit_model, without_traces
 from dualtower.studies.spaces import Range, Space, settings_at, space_of, widened
-from dualtower.studies.tuned import Best, Trial
+from dualtower.studies.tuned import Best, Repeat, Trial
 from dualtower.studies.variants import base_of, configured
 
 if TYPE_CHECKING:
@@ -37,6 +40,8 @@ all differ from a configuration that is good already would be worse nearly alway
 _SEED_STEP = 10_000
 _SEEDS = 2**32
 """Optuna takes seeds below this."""
+FINALISTS = 3
+"""So many of a model's trials are fitted again to confirm them, the configuration besides."""
 _PARTS = 10
 """A trial may be stopped early at each of so many even parts of its epochs …"""
 _FIRST_PART = 3
@@ -58,6 +63,8 @@ class TuneOrder(Settings):
     """Stop a trial that is below the median of the others at the same share of its epochs."""
     keep: tuple[str, ...] = ()
     """Dimensions that stay as configured."""
+    confirm: int = Field(default=0, ge=0)
+    """With how many more seeds the best trials are fitted again."""
 
 
 class _StoppedError(Exception):
@@ -82,6 +89,34 @@ def tune_model(order: TuneOrder, folder: Path) -> None:
         trial = search.next_trial(done)
         write_trial(folder, trial)
         done.append(trial)
+    for trial in finalists(done) if has_repeats(order.model) else ():
+        for seed in range(1, order.confirm + 1):
+            file = _repeat_file(folder, trial.number, seed)
+            if not file.is_file():
+                write_json(file, search.repeat(trial, seed).model_dump(mode="json"))
+
+
+def has_repeats(model: str) -> bool:
+    """Whether another seed is another fit; a floor has the same again."""
+    return base_of(model) not in SOLVED
+
+
+def finalists(trials: Sequence[Trial]) -> list[Trial]:
+    """The configuration and the best of the other trials that were finished."""
+    complete = [trial for trial in trials if trial.state == "complete" and trial.metric is not None]
+    others = [trial for trial in complete if trial.number]
+    others.sort(key=lambda trial: (-(trial.metric or 0.0), trial.number))
+    return [*(trial for trial in complete if not trial.number), *others[:FINALISTS]]
+
+
+def read_repeats(folder: Path, trials: Sequence[Trial], confirm: int) -> list[Repeat]:
+    """What was fitted again of a model's trials, by trial and seed."""
+    files = [
+        _repeat_file(folder, trial.number, seed)
+        for trial in finalists(trials)
+        for seed in range(1, confirm + 1)
+    ]
+    return [Repeat.model_validate_json(file.read_bytes()) for file in files if file.is_file()]
 
 
 def read_trials(folder: Path) -> list[Trial]:
@@ -98,22 +133,41 @@ def trial_count(folder: Path) -> int:
     return number
 
 
+def fit_count(folder: Path) -> int:
+    """How many fits of a model are finished: trials, and trials fitted again."""
+    return trial_count(folder) + sum(1 for _ in folder.glob("*-seed-*.json"))
+
+
 def write_trial(folder: Path, trial: Trial) -> None:
     """Keep a finished trial."""
     write_json(_trial_file(folder, trial.number), trial.model_dump(mode="json"))
 
 
-def best_of(trials: Sequence[Trial]) -> Best | None:
-    """The best of the trials that were finished; None if none was."""
+def best_of(trials: Sequence[Trial], repeats: Sequence[Repeat] = ()) -> Best | None:
+    """The best of the trials that were finished; None if none was.
+
+    Args:
+        trials: of a model.
+        repeats: where there are any, the best is that of the trials that were fitted again most
+            often without a failure, by the mean over their seeds.
+    """
     complete = [trial for trial in trials if trial.state == "complete" and trial.metric is not None]
     if not complete:
         return None
-    best = max(complete, key=lambda trial: (trial.metric or 0.0, -trial.number))
-    first = trials[0]
+    metrics = {trial.number: [trial.metric or 0.0] for trial in complete}
+    for repeat in repeats:
+        metrics[repeat.trial] += [] if repeat.metric is None else [repeat.metric]
+    seeds = max(len(found) for found in metrics.values())
+    means = {number: sum(found) / seeds for number, found in metrics.items() if len(found) == seeds}
+    best = max(
+        (trial for trial in complete if trial.number in means),
+        key=lambda trial: (means[trial.number], -trial.number),
+    )
     return Best(
         settings=best.settings if best.number else {},
-        metric=best.metric or 0.0,
-        as_configured=first.metric if first.state == "complete" else None,
+        metric=means[best.number],
+        as_configured=means.get(0),
+        seeds=seeds,
         trial=best.number,
         trials=len(trials),
         seconds=round(sum(trial.seconds for trial in trials), 1),
@@ -175,6 +229,16 @@ class _Search:
             }
         )
 
+    def repeat(self, trial: Trial, seed: int) -> Repeat:
+        """Fit a trial's settings again, with another seed and all its epochs."""
+        start, metric, reason = time.monotonic(), None, ""
+        try:
+            metric = self._measure(trial.settings, [], None, math.inf, seed)
+        except DualtowerError as error:
+            reason = str(error)
+        seconds = round(time.monotonic() - start, 3)
+        return Repeat(trial=trial.number, seed=seed, metric=metric, seconds=seconds, reason=reason)
+
     def _near_start(self, place: dict[str, Any], number: int) -> dict[str, Any]:
         random = np.random.default_rng((self._order.seed, number))
         size = math.ceil(_CHANGED_SHARE * len(place))
@@ -187,6 +251,7 @@ class _Search:
         curve: list[float],
         asked: "optuna.Trial | None",
         deadline: float,
+        more_seed: int = 0,
     ) -> float:
         order, parts = self._order, self._parts
         name = base_of(order.model)
@@ -194,7 +259,8 @@ class _Search:
             model = fit_model(name, self._config, parts, "train", settings=settings)
             watched = validator(parts.validation, self._config.training, self._config.evaluation)
             return watched(model)
-        config = configured(self._config, order.model, settings, seed=self._config.training.seed)
+        seed = self._config.training.seed + more_seed
+        config = configured(self._config, order.model, settings, seed=seed)
         # The final fit, which has no validation, cannot stop early either.
         patient = config.training.model_copy(update={"patience": config.training.epochs})
         config = config.model_copy(update={"training": patient})
@@ -289,3 +355,7 @@ def _falls_behind(asked: "optuna.Trial", curve: Sequence[float], epochs: int) ->
 
 def _trial_file(folder: Path, number: int) -> Path:
     return folder / f"{number:04}.json"
+
+
+def _repeat_file(folder: Path, trial: int, seed: int) -> Path:
+    return folder / f"{trial:04}-seed-{seed}.json"
