@@ -65,14 +65,33 @@ def test_from_end_to_end_and_once_more(tmp_path: Path, monkeypatch: pytest.Monke
     assert again.runs == found.runs
 
 
-def test_one_question_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("question", "there", "missing", "words"),
+    [
+        ("period", "dat, live", "dat, after 2", "replayed: the last 40% of each query's events"),
+        ("held_out", "dat, after 2", "dat, live", "held out: queries with more than 2 events"),
+    ],
+)
+def test_one_question_alone(
+    question: str,
+    there: str,
+    missing: str,
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     work_here(monkeypatch)
-    plan = plan_of(tmp_path, parts=("held_out",))
+    plan = plan_of(tmp_path, questions=(question,))
     found = live(plan, silent)
-    assert {"dat, after 2", "dat, trained with them, after 2"} <= set(by_label(found))
-    assert "dat, live" not in by_label(found)
-    assert found.protocol.startswith("held out: queries with more than 2 events")
-    assert "--parts held_out" in found.command
+    rows = by_label(found)
+    assert there in rows
+    assert missing not in rows
+    assert ("dat, trained with them, after 2" in rows) == (question == "held_out")
+    assert found.protocol.startswith(words)
+    end = ". Fitted on all before the last 40% of each query's events; targets outside the corpus"
+    assert end in found.protocol
+    assert f"--questions {question}" in found.command
+    assert "dat" in plan.study.results.with_suffix(".svg").read_text(encoding="utf-8")
 
 
 def values(queries: list[int], metric: list[float]) -> dict[str, Any]:
@@ -115,8 +134,8 @@ def test_the_tests_take_the_seeds_that_both_have(tmp_path: Path) -> None:
         ({"period_share": 0.0}, "between 0 and 1"),
         ({"counts": ()}, "after no events"),
         ({"trained_at": 5}, "whole numbers from 0, 5"),
-        ({"parts": ("test",)}, "parts test given; name some of period, held_out"),
-        ({"parts": ()}, "parts none given"),
+        ({"questions": ("test",)}, "questions test given; name some of period, held_out"),
+        ({"questions": ()}, "questions none given"),
     ],
 )
 def test_wrong_settings(tmp_path: Path, settings: dict[str, Any], message: str) -> None:

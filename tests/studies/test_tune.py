@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,19 @@ from dualtower.data.dataset import Dataset
 from dualtower.data.splits import split
 from dualtower.errors import ConfigError, DataError
 from dualtower.evaluation.evaluate import evaluate
-from dualtower.studies import tuning
+from dualtower.studies import tuning, workers
 from dualtower.studies.floors import floor
 from dualtower.studies.run import fit_model, load_or_prepare, without_traces
 from dualtower.studies.tune import TunePlan, tune_models
 from dualtower.studies.tuned import Repeat, Trial, read_tuned, tuned_table
-from dualtower.studies.tuning import TuneOrder, best_of, finalists, read_trials, tune_model
+from dualtower.studies.tuning import (
+    TuneOrder,
+    best_of,
+    finalists,
+    read_repeats,
+    read_trials,
+    tune_model,
+)
 from dualtower.studies.variants import configured
 from dualtower.studies.worker import work
 from tests.studies.runs import kill_after, small_study, work_here
@@ -269,50 +277,55 @@ def test_a_trial_has_all_its_epochs_as_the_final_fit_will(
     assert trial.curve == (0.5, 0.4, 0.3, 0.2, 0.1)
 
 
-def trial_of(number: int, metric: float | None, **changes: Any) -> Trial:
+def trial_of(number: int, metric: float | None, state: Any = "complete") -> Trial:
     settings = {"training.learning_rate": number / 100}
-    return Trial(number=number, state="complete", metric=metric, settings=settings, **changes)
+    return Trial(number=number, state=state, metric=metric, settings=settings)
+
+
+def repeats_of(metrics: dict[int, tuple[float | None, ...]]) -> list[Repeat]:
+    return [
+        Repeat(trial=number, added_seed=added, metric=metric)
+        for number, found in metrics.items()
+        for added, metric in enumerate(found, start=1)
+    ]
 
 
 def test_the_best_is_that_of_the_best_mean_where_trials_were_fitted_again() -> None:
-    """Trial 2 was lucky: .9, then .3 and .3, a mean of .5; trial 1 has .6, .7 and .5."""
+    """Trial 2 was lucky: .9, and then .3 and .3; trial 3 failed once; trial 1 has .7 and .5."""
     trials = [trial_of(0, 0.4), trial_of(1, 0.6), trial_of(2, 0.9), trial_of(3, 0.95)]
-    repeats = [
-        Repeat(trial=number, seed=seed, metric=metric)
-        for number, metrics in ((0, (0.5, 0.6)), (1, (0.7, 0.5)), (2, (0.3, 0.3)))
-        for seed, metric in enumerate(metrics, start=1)
-    ]
-    failed = [Repeat(trial=3, seed=1, metric=0.99), Repeat(trial=3, seed=2, reason="refused")]
-    best = best_of(trials, [*repeats, *failed])
+    metrics = {0: (0.5, 0.6), 1: (0.7, 0.5), 2: (0.3, 0.3), 3: (0.99, None)}
+    best = best_of(trials, repeats_of(metrics))
     assert best is not None
-    assert (best.trial, best.seeds) == (1, 3)
+    assert (best.trial, best.seeds) == (1, 2)
     assert best.metric == pytest.approx(0.6)
-    assert best.as_configured == pytest.approx(0.5)
+    assert best.as_configured == pytest.approx(0.55)
     assert best.settings == {"training.learning_rate": 0.01}
-    alone = best_of(trials)
-    assert alone is not None
-    assert (alone.trial, alone.seeds, alone.as_configured) == (3, 1, 0.4)
+
+
+@pytest.mark.parametrize("repeats", [{}, {0: (None, 0.6), 3: (0.9, None)}])
+def test_without_a_whole_set_of_repeats_the_trials_count(repeats: Any) -> None:
+    trials = [trial_of(0, 0.4), trial_of(1, 0.6), trial_of(2, 0.9), trial_of(3, 0.95)]
+    best = best_of(trials, repeats_of(repeats))
+    assert best is not None
+    assert (best.trial, best.seeds, best.metric, best.as_configured) == (3, 1, 0.95, 0.4)
 
 
 def test_the_configuration_and_three_others_are_finalists() -> None:
-    """Stopped and failed trials are none; of equal ones the earlier comes first."""
-    trials = [trial_of(0, 0.1), *(trial_of(number, 0.5) for number in (1, 2)), trial_of(3, 0.7)]
+    """Stopped and failed trials are none, nor copies; of equal ones the earlier comes first."""
+    trials = [trial_of(0, 0.1), trial_of(1, 0.5), trial_of(2, 0.5), trial_of(3, 0.7)]
     trials += [
-        trial_of(4, 0.9).model_copy(update={"state": "pruned"}),
-        trial_of(5, None),
-        trial_of(6, 0.6),
+        trial_of(4, 0.9, "pruned"),
+        trial_of(5, 0.9, "out_of_time"),
+        trial_of(6, None, "failed"),
+        trial_of(7, 0.6),
+        trial_of(3, 0.7).model_copy(update={"number": 8}),
+        trial_of(0, 0.1).model_copy(update={"number": 9}),
     ]
-    assert [trial.number for trial in finalists(trials)] == [0, 3, 6, 1]
+    assert [trial.number for trial in finalists(trials)] == [0, 3, 7, 1]
 
 
-def test_the_best_trials_are_fitted_again_with_other_seeds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    work_here(monkeypatch)
-    search = plan_of(tmp_path, "two_tower", "ease", trials=2, pruning=False)
-    before = tune_models(search, silent)
-    assert before.repeats == {}
-    assert before.best["two_tower"].seeds == 1
+def seeds_fitted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The seed of every fit of a trained model from now on."""
     fitted: list[int] = []
 
     def fit(name: str, config: Any, *arguments: Any, **options: Any) -> Any:
@@ -320,28 +333,86 @@ def test_the_best_trials_are_fitted_again_with_other_seeds(
         return fit_model(name, config, *arguments, **options)
 
     monkeypatch.setattr(tuning, "fit_model", fit)
-    plan = plan_of(tmp_path, "two_tower", "ease", trials=2, pruning=False, confirm=2)
+    return fitted
+
+
+def test_the_best_trials_are_fitted_again_with_other_seeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The search may be finished before; and a repeat has all its epochs, as a trial has."""
+    work_here(monkeypatch)
+    options: dict[str, Any] = {"trials": 2, "pruning": False}
+    search = plan_of(tmp_path, "two_tower", "item_knn", **options)
+    text = search.study.config_path.read_text(encoding="utf-8")
+    changed = text.replace("[training]", "[training]\nseed = 5")
+    assert changed != text
+    search.study.config_path.write_text(changed, encoding="utf-8")
+    before = tune_models(search, silent)
+    assert before.repeats == {}
+    assert before.best["two_tower"].seeds == 1
+    fitted = seeds_fitted(monkeypatch)
+    plan = plan_of(tmp_path, "two_tower", "item_knn", **options, confirm=2)
+    plan.study.config_path.write_text(changed, encoding="utf-8")
     found = tune_models(plan, silent)
-    assert fitted == [1, 2, 1, 2]  # the trials are those of before, and a floor has no seed
+    assert fitted == [6, 7, 6, 7]  # the trials are those of before, and item-kNN has no seed
     assert without_seconds(found.tried["two_tower"]) == without_seconds(before.tried["two_tower"])
     config = without_traces(plan.study.config())
     parts = split(Dataset.load(config.data.dataset), config.split)
     for repeat in found.repeats["two_tower"]:
         settings = found.tried["two_tower"][repeat.trial].settings
-        again = configured(config, "two_tower", settings, seed=repeat.seed)
+        again = configured(config, "two_tower", settings, seed=5 + repeat.added_seed)
         model = fit_model("two_tower", again, parts, "train")
         expected = evaluate(model, parts.validation, config=config.evaluation).metrics["mrr"]
         assert repeat.metric == pytest.approx(expected)
     assert list(found.repeats) == ["two_tower"]
-    assert found.best["two_tower"].seeds == 3
+    assert (found.best["two_tower"].seeds, found.best["item_knn"].seeds) == (2, 1)
     assert found.confirm == 2
     assert "--confirm 2" in found.command
     assert read_tuned(plan.study.results) == found
     tune_models(plan, silent)
     assert len(fitted) == 4
+    fewer = tune_models(replace(plan, confirm=1), silent)
+    assert len(fitted) == 4
+    assert fewer.best["two_tower"].seeds == 1
+    assert len(fewer.repeats["two_tower"]) == 2
+    tune_models(replace(plan, confirm=3), silent)
+    assert fitted[4:] == [8, 8]
 
 
-def test_a_fit_that_fails_with_another_seed_has_its_reason(
+def test_a_search_killed_between_repeats_goes_on_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = order_of(tmp_path, "two_tower", trials=2, pruning=False, confirm=2)
+    fitted: list[int] = []
+
+    def fit(name: str, config: Any, *arguments: Any, **options: Any) -> Any:
+        if len(fitted) == 4:
+            raise KeyboardInterrupt
+        fitted.append(config.training.seed)
+        return fit_model(name, config, *arguments, **options)
+
+    monkeypatch.setattr(tuning, "fit_model", fit)
+    with pytest.raises(KeyboardInterrupt):
+        tune_model(order, tmp_path / "trials")
+    assert fitted == [0, 0, 1, 2]
+    fitted = seeds_fitted(monkeypatch)
+    tune_model(order, tmp_path / "trials")
+    assert fitted == [1, 2]
+
+
+def test_a_floor_that_starts_at_random_is_fitted_again_too(tmp_path: Path) -> None:
+    order = order_of(tmp_path, "wals", trials=3, confirm=1)
+    tune_model(order, tmp_path / "trials")
+    trials = read_trials(tmp_path / "trials")
+    repeats = read_repeats(tmp_path / "trials", trials, 1)
+    assert {repeat.trial for repeat in repeats} == {trial.number for trial in finalists(trials)}
+    assert all(repeat.metric is not None for repeat in repeats)
+    assert [repeat.metric for repeat in repeats] != [
+        trials[repeat.trial].metric for repeat in repeats
+    ]
+
+
+def test_a_fit_that_is_refused_with_another_seed_has_its_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fit(name: str, config: Any, *arguments: Any, **options: Any) -> Any:
@@ -351,10 +422,38 @@ def test_a_fit_that_fails_with_another_seed_has_its_reason(
 
     work_here(monkeypatch)
     monkeypatch.setattr(tuning, "fit_model", fit)
-    found = tune_models(plan_of(tmp_path, "two_tower", trials=1, confirm=1), silent)
-    (repeat,) = found.repeats["two_tower"]
-    assert (repeat.metric, repeat.reason) == (None, "the loss is nan")
+    found = tune_models(plan_of(tmp_path, "two_tower", trials=2, pruning=False, confirm=1), silent)
+    assert {repeat.reason for repeat in found.repeats["two_tower"]} == {"the loss is nan"}
     assert found.best["two_tower"].seeds == 1
+
+
+@pytest.mark.parametrize("minutes", [60.0, 1e-6])
+def test_a_repeat_that_crashes_its_process_is_noted_as_one(
+    minutes: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No trial is made up, whether trials or minutes ended the search, and the others follow."""
+    work_here(monkeypatch)
+    plan = plan_of(tmp_path, "two_tower", trials=2, pruning=False)
+    tune_models(plan, silent)
+    jobs: list[str] = []
+    done_here = workers.run_job
+
+    def crash_first(job: Any, *arguments: Any) -> Any:
+        jobs.append(job.label)
+        if len(jobs) == 1:
+            return "its process ended with status 1"
+        return done_here(job, *arguments)
+
+    monkeypatch.setattr(workers, "run_job", crash_first)
+    notes: list[str] = []
+    confirming = replace(plan, confirm=1, minutes=minutes, trials=2 if minutes > 1 else 9)
+    found = tune_models(confirming, notes.append)
+    assert [trial.state for trial in found.tried["two_tower"]] == ["complete"] * 2
+    first, second = found.repeats["two_tower"]
+    assert (first.metric, first.reason) == (None, "its process ended with status 1")
+    assert second.metric is not None
+    assert any("trial 0, seed + 1: its process ended" in note for note in notes)
+    assert found.best["two_tower"].trial == 1
 
 
 def test_a_date_may_be_the_seed(tmp_path: Path) -> None:

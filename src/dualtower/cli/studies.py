@@ -214,8 +214,8 @@ def live(
     trained_at: Annotated[
         int, typer.Option(help="The count at which training with the events is the measure.")
     ] = 5,
-    parts: Annotated[
-        str, typer.Option(help="What is asked, by commas: of the period, of held-out queries.")
+    questions: Annotated[
+        str, typer.Option(help="Which are asked, by commas: period, held_out.")
     ] = "period,held_out",
     seeds: Seeds = "0",
     tuned: TunedFile = None,
@@ -230,7 +230,7 @@ def live(
 
     study = _study("live", config, seeds, True, data, results, work, tuned, jobs)
     plan = module.LivePlan(
-        study, period_share, held_share, _numbers("--counts", counts), trained_at, _names(parts)
+        study, period_share, held_share, _numbers("--counts", counts), trained_at, _names(questions)
     )
     found = module.live(plan, note)
     _show(found, as_json, module.markdown(found, plan), study.results)

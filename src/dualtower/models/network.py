@@ -214,15 +214,17 @@ class Network(nn.Module):
             inputs: item embeddings of the item block that `windows.events` points into.
             vectors: p_v of that block.
         """
+        if not self.reads_events:
+            return self._encode_query(windows, inputs, vectors)
         parts = windows.by_length()
         if len(parts) == 1:
-            return self._encode_query(windows, inputs, vectors)
+            return self._encode_query(parts[0][1], inputs, vectors)
         encoded = [self._encode_query(part, inputs, vectors) for _, part in parts]
         order = torch.argsort(torch.cat([targets for targets, _ in parts]))
 
         def joined(found: Sequence[Tensor | None]) -> Tensor | None:
             there = [tensor for tensor in found if tensor is not None]
-            return torch.cat(there)[order] if there else None
+            return torch.cat(there).index_select(0, order) if there else None
 
         whole = joined([part.vectors for part in encoded])
         assert whole is not None

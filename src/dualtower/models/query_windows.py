@@ -10,7 +10,7 @@ from dualtower.data.columns import EarlierSum, FeatureColumn, QueryBatch, Ragged
 
 _FEW_PLACES = 16_384
 """Windows of so many places together, padding and all, are not worth dividing."""
-_SHORTER = 4
+_TIMES_SHORTER = 4
 """Windows that are so many times shorter than the longest are encoded apart."""
 
 
@@ -41,15 +41,16 @@ class QueryWindows:
         """Parts with windows of about one length, so that little time goes to padding.
 
         Logs differ in length by orders of magnitude, and a batch is padded to its longest window:
-        of Amazon Books' batches 95 places in 100 are padding. A CPU pays for each of them; a GPU,
-        which pays for starting its kernels, does not, and gets one part.
+        of Amazon Books' batches 95 places in 100 are padding. On a GPU to start more kernels would
+        cost more than that does, so there is one part.
 
         Returns:
-            Of each part the places of its targets, `[targets of the part]` ascending, and itself.
-            One part where there is little to gain.
+            Of each part, that with the longest windows first, the places of its targets,
+            `[targets of the part]` ascending, and itself. One part where there is little to gain.
         """
         everything = torch.arange(len(self.window), device=self.window.device)
-        if self.present.numel() <= _FEW_PLACES or self.present.device.type != "cpu":
+        few = self.present.numel() <= _FEW_PLACES or len(self.window) == 0
+        if few or self.present.device.type != "cpu":
             return [(everything, self)]
         read = self.known.new_zeros(len(self.queries)).scatter_reduce(
             0, self.window, self.known, "amax"
@@ -57,7 +58,7 @@ class QueryWindows:
         parts: list[tuple[Tensor, QueryWindows]] = []
         longest = self.present.shape[1]
         while longest:
-            shorter = longest // _SHORTER
+            shorter = longest // _TIMES_SHORTER
             chosen = (read <= longest) & ((read > shorter) | (shorter == 0))
             targets = chosen[self.window].nonzero()[:, 0]
             if len(targets):

@@ -25,7 +25,7 @@ from dualtower.studies.live_order import (
     after,
 )
 from dualtower.studies.orders import Order, read_values
-from dualtower.studies.plots import curves_plot
+from dualtower.studies.plots import curves_plot, models_plot
 from dualtower.studies.run import load_or_prepare
 from dualtower.studies.study import Study, make_results, paired_test, say_of_finished
 from dualtower.studies.tuned import Tuned
@@ -35,7 +35,7 @@ from dualtower.studies.workers import Job, run_jobs
 MAIN = "dat"
 PERIOD_MODELS = ("dat", "two_tower")
 HELD_OUT_MODELS = ("dat", "two_tower", "item_knn", "wals")
-PARTS = ("period", "held_out")
+QUESTIONS = ("period", "held_out")
 BAR = 0.95
 """Live vectors should reach this share of the hit rate that training with the events gives."""
 _METRICS = (*(f"hit_rate@{cutoff}" for cutoff in CUTOFFS), "mrr")
@@ -56,8 +56,8 @@ class LivePlan:
     """After how many events held-out queries are measured."""
     trained_at: int = 5
     """After how many they are compared with queries trained with those events."""
-    parts: tuple[str, ...] = PARTS
-    """Which of the two questions are asked: `period`, `held_out`."""
+    questions: tuple[str, ...] = QUESTIONS
+    """Which are asked: `period`, `held_out`."""
 
     def __post_init__(self) -> None:
         shares = [self.held_share, *([] if self.period_share is None else [self.period_share])]
@@ -68,10 +68,10 @@ class LivePlan:
                 f"live: measured after {', '.join(map(str, self.counts)) or 'no'} events; name "
                 f"whole numbers from 0, {self.trained_at} (trained-at) among them"
             )
-        if not self.parts or not set(self.parts) <= set(PARTS):
+        if not self.questions or not set(self.questions) <= set(QUESTIONS):
             raise ConfigError(
-                f"live: parts {', '.join(self.parts) or 'none'} given; name some of "
-                f"{', '.join(PARTS)}"
+                f"live: questions {', '.join(self.questions) or 'none'} given; name some of "
+                f"{', '.join(QUESTIONS)}"
             )
 
     def command(self) -> str:
@@ -84,7 +84,11 @@ class LivePlan:
             f"--held-share {self.held_share:g}",
             f"--counts {','.join(str(count) for count in self.counts)}",
             f"--trained-at {self.trained_at}",
-            *([] if set(self.parts) == set(PARTS) else [f"--parts {','.join(self.parts)}"]),
+            *(
+                []
+                if set(self.questions) == set(QUESTIONS)
+                else [f"--questions {','.join(self.questions)}"]
+            ),
         )
 
 
@@ -206,9 +210,9 @@ def markdown(results: Results, plan: LivePlan) -> str:
 
 def _orders(plan: LivePlan, tuned: Tuned | None) -> list[LiveOrder]:
     parts = []
-    if "period" in plan.parts:
+    if "period" in plan.questions:
         parts += [("period", name) for name in PERIOD_MODELS]
-    if "held_out" in plan.parts:
+    if "held_out" in plan.questions:
         parts += [*(("held_out", name) for name in HELD_OUT_MODELS), ("trained", MAIN)]
     return [
         LiveOrder(
@@ -269,6 +273,8 @@ def _over_seeds(parts: Sequence[Values], metric: str) -> npt.NDArray[np.float64]
 
 
 def _plot(results: Results, plan: LivePlan) -> str:
+    if "held_out" not in plan.questions:
+        return models_plot(results, _METRICS[-2:], f"{MAIN}, {LIVE}")
     rows = by_label(results)
     curves: dict[str, dict[int, list[Run]]] = {}
     for name in HELD_OUT_MODELS:
@@ -289,17 +295,16 @@ def _plot(results: Results, plan: LivePlan) -> str:
 def _protocol(plan: LivePlan) -> str:
     share = plan.period_share
     period = "the test" if share is None else f"the last {share:.0%} of each query's events"
-    replayed = (
-        f"replayed: {period}, every new item of it a target by itself, ranked with what the query "
-        "did before; fitted on all before that; means over queries of each query's mean; targets "
-        "outside the corpus are misses"
-    )
-    held = (
-        f"held out: queries with more than {max(plan.counts)} events of a random "
-        f"{plan.held_share:.0%}, nothing of which is in training; target: their next new item"
-    )
-    texts = {"period": replayed, "held_out": held}
-    return "; ".join(texts[part] for part in PARTS if part in plan.parts)
+    asked = {
+        "period": f"replayed: {period}, every new item of it a target by itself, ranked with what "
+        "the query did before; means over queries of each query's mean",
+        "held_out": f"held out: queries with more than {max(plan.counts)} events of a random "
+        f"{plan.held_share:.0%}, nothing of which is in training; target: their next new item",
+    }
+    chosen = [asked[question] for question in QUESTIONS if question in plan.questions]
+    end = f"fitted on all before {period}; targets outside the corpus are misses"
+    first, *others = [*chosen, end]
+    return ". ".join([first, *(text[0].upper() + text[1:] for text in others)])
 
 
 def _task(order: LiveOrder, file: Path) -> Task:

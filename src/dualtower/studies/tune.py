@@ -20,13 +20,14 @@ from dualtower.studies.spaces import space_of
 from dualtower.studies.study import Study, data_checksum, protocol
 from dualtower.studies.tuned import Best, Repeat, Trial, Tuned, tuned_table, write_tuned
 from dualtower.studies.tuning import (
-    FINALISTS,
     TuneOrder,
     best_of,
-    fit_count,
-    has_repeats,
+    goes_on,
+    next_repeat,
     read_repeats,
     read_trials,
+    repeat_count,
+    write_repeat,
     write_trial,
 )
 from dualtower.studies.worker import Task
@@ -138,26 +139,39 @@ def _search(
     of_model = {order.model: order for order in orders}
 
     def done(job: Job, crash: str | None) -> None:
-        trials = read_trials(folder / job.label)
-        ended.add(job.label)
+        order, place = of_model[job.label], folder / job.label
+        trials = read_trials(place)
         if crash is None:
-            repeats = read_repeats(folder / job.label, trials, plan.confirm)
+            ended.add(job.label)
+            repeats = read_repeats(place, trials, plan.confirm)
             say(f"{job.label}: {_in_words(trials, repeats)}")
             return
-        say(f"{job.label}, trial {len(trials)}: {crash}")
-        if len(trials) < plan.trials:
-            failed = Trial(number=len(trials), state="failed", reason=crash)
-            write_trial(folder / job.label, failed)
-            crashed.append(of_model[job.label])
+        if goes_on(order, trials):
+            say(f"{job.label}, trial {len(trials)}: {crash}")
+            write_trial(place, Trial(number=len(trials), state="failed", reason=crash))
+        elif (asked := next_repeat(order, place, trials)) is not None:
+            trial, added = asked
+            say(f"{job.label}, trial {trial.number}, seed + {added}: {crash}")
+            write_repeat(place, Repeat(trial=trial.number, added_seed=added, reason=crash))
+        else:
+            say(f"{job.label}: {crash}")
+        trials = read_trials(place)
+        if goes_on(order, trials) or next_repeat(order, place, trials) is not None:
+            crashed.append(order)
+        else:
+            ended.add(job.label)
 
-    most = {
-        name: plan.trials + (plan.confirm * (1 + FINALISTS) if has_repeats(name) else 0)
-        for name in of_model
-    }
+    most = {name: plan.trials + repeat_count(order) for name, order in of_model.items()}
+
+    def fits_done(name: str) -> int:
+        trials = read_trials(folder / name)
+        return len(trials) + len(read_repeats(folder / name, trials, plan.confirm))
 
     def steps_done() -> int:
         """Fits; of a model whose search has ended, all that it could have had."""
-        return sum(most[name] if name in ended else fit_count(folder / name) for name in of_model)
+        return sum(
+            most[name] if name in ended else min(most[name], fits_done(name)) for name in of_model
+        )
 
     jobs = [
         Job(name, f"tune-{name}", Task(tune=order, output=str((folder / name).resolve())))

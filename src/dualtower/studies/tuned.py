@@ -36,13 +36,13 @@ class Repeat(Settings):
 
     trial: int = Field(ge=0)
     """The trial's number."""
-    seed: int = Field(ge=1)
-    """What was added to the configured seed."""
+    added_seed: int = Field(ge=1)
+    """What was added to the seed of the trial, which also draws the `validation_queries`."""
     metric: float | None = None
     """As a trial's; None where the fit failed."""
     seconds: float = Field(default=0.0, ge=0)
     reason: str = ""
-    """Why it failed."""
+    """Why it failed: it was refused, or its process crashed."""
 
 
 class Best(Settings):
@@ -50,11 +50,11 @@ class Best(Settings):
 
     settings: dict[str, Value]
     metric: float
-    """The watched metric on validation; of several seeds the mean."""
+    """The watched metric on validation; where it was fitted again, the mean over the repeats."""
     as_configured: float | None
-    """The metric of the configuration as it stood, likewise; None where that failed."""
+    """The metric of the configuration as it stood, likewise; None where it failed."""
     seeds: int = Field(default=1, ge=1)
-    """Over how many seeds."""
+    """Over how many fits either is the mean."""
     trial: int
     trials: int
     """How many were tried, failed ones included."""

@@ -27,7 +27,7 @@ from dualtower.models import SOLVED
 from dualtower.studies.run import fit_model, without_traces
 from dualtower.studies.spaces import Range, Space, settings_at, space_of, widened
 from dualtower.studies.tuned import Best, Repeat, Trial
-from dualtower.studies.variants import base_of, configured
+from dualtower.studies.variants import base_of, configured, takes_seed
 
 if TYPE_CHECKING:
     import optuna
@@ -85,38 +85,77 @@ def tune_model(order: TuneOrder, folder: Path) -> None:
         )
     search = _Search(order, parts)
     done = read_trials(folder)
-    while search.goes_on(done):
+    while goes_on(order, done):
         trial = search.next_trial(done)
         write_trial(folder, trial)
         done.append(trial)
-    for trial in finalists(done) if has_repeats(order.model) else ():
-        for seed in range(1, order.confirm + 1):
-            file = _repeat_file(folder, trial.number, seed)
-            if not file.is_file():
-                write_json(file, search.repeat(trial, seed).model_dump(mode="json"))
+    while (asked := next_repeat(order, folder, done)) is not None:
+        write_repeat(folder, search.repeat(*asked))
 
 
-def has_repeats(model: str) -> bool:
-    """Whether another seed is another fit; a floor has the same again."""
-    return base_of(model) not in SOLVED
+def goes_on(order: TuneOrder, done: Sequence[Trial]) -> bool:
+    """Whether there is a trial left, and time for it."""
+    if not done:
+        return True
+    spent = sum(trial.seconds for trial in done)
+    return (
+        bool(space_of(order.model, order.keep))
+        and len(done) < order.trials
+        and spent < 60 * order.minutes
+    )
 
 
 def finalists(trials: Sequence[Trial]) -> list[Trial]:
-    """The configuration and the best of the other trials that were finished."""
-    complete = [trial for trial in trials if trial.state == "complete" and trial.metric is not None]
+    """The configuration and the best of the other trials that were finished, each setting once."""
+    complete: list[Trial] = []
+    for trial in trials:
+        known = any(trial.settings == other.settings for other in complete)
+        if trial.state == "complete" and trial.metric is not None and not known:
+            complete.append(trial)
     others = [trial for trial in complete if trial.number]
     others.sort(key=lambda trial: (-(trial.metric or 0.0), trial.number))
     return [*(trial for trial in complete if not trial.number), *others[:FINALISTS]]
 
 
+def next_repeat(
+    order: TuneOrder, folder: Path, trials: Sequence[Trial]
+) -> tuple[Trial, int] | None:
+    """A finalist that is not fitted with one of the seeds yet, and what to add to the seed.
+
+    None where all are, where there is nothing to choose between, and of a floor that has no seed.
+    """
+    chosen = finalists(trials)
+    if len(chosen) < 2 or not takes_seed(order.model):
+        return None
+    for trial in chosen:
+        for added in range(1, order.confirm + 1):
+            if not _repeat_file(folder, trial.number, added).is_file():
+                return trial, added
+    return None
+
+
+def repeat_count(order: TuneOrder) -> int:
+    """The most fits that confirming a model takes."""
+    return order.confirm * (1 + FINALISTS) if takes_seed(order.model) else 0
+
+
 def read_repeats(folder: Path, trials: Sequence[Trial], confirm: int) -> list[Repeat]:
-    """What was fitted again of a model's trials, by trial and seed."""
+    """What was fitted again of a model's trials, by trial and seed.
+
+    Of all its trials: more of them may have taken the place of some that were confirmed before.
+    """
     files = [
-        _repeat_file(folder, trial.number, seed)
-        for trial in finalists(trials)
-        for seed in range(1, confirm + 1)
+        _repeat_file(folder, trial.number, added)
+        for trial in trials
+        for added in range(1, confirm + 1)
     ]
     return [Repeat.model_validate_json(file.read_bytes()) for file in files if file.is_file()]
+
+
+def write_repeat(folder: Path, repeat: Repeat) -> None:
+    """Keep a finished repeat."""
+    file = _repeat_file(folder, repeat.trial, repeat.added_seed)
+    write_json(file, repeat.model_dump(mode="json"))
 
 
 def read_trials(folder: Path) -> list[Trial]:
@@ -133,11 +172,6 @@ def trial_count(folder: Path) -> int:
     return number
 
 
-def fit_count(folder: Path) -> int:
-    """How many fits of a model are finished: trials, and trials fitted again."""
-    return trial_count(folder) + sum(1 for _ in folder.glob("*-seed-*.json"))
-
-
 def write_trial(folder: Path, trial: Trial) -> None:
     """Keep a finished trial."""
     write_json(_trial_file(folder, trial.number), trial.model_dump(mode="json"))
@@ -148,17 +182,24 @@ def best_of(trials: Sequence[Trial], repeats: Sequence[Repeat] = ()) -> Best | N
 
     Args:
         trials: of a model.
-        repeats: where there are any, the best is that of the trials that were fitted again most
-            often without a failure, by the mean over their seeds.
+        repeats: of them. Where there are any, the best is the one with the best mean over its
+            repeats, of the trials that have all of them without a failure. The trial's own metric,
+            for which it was chosen, does not count: it is where the luck is.
     """
     complete = [trial for trial in trials if trial.state == "complete" and trial.metric is not None]
     if not complete:
         return None
-    metrics = {trial.number: [trial.metric or 0.0] for trial in complete}
+    metrics: dict[int, list[float | None]] = {}
     for repeat in repeats:
-        metrics[repeat.trial] += [] if repeat.metric is None else [repeat.metric]
-    seeds = max(len(found) for found in metrics.values())
-    means = {number: sum(found) / seeds for number, found in metrics.items() if len(found) == seeds}
+        metrics.setdefault(repeat.trial, []).append(repeat.metric)
+    seeds = max((len(found) for found in metrics.values()), default=0)
+    means: dict[int, float] = {}
+    for number, found in metrics.items():
+        whole = [metric for metric in found if metric is not None]
+        if len(whole) == seeds:
+            means[number] = sum(whole) / seeds
+    if not means:  # none was fitted again, or none without a failure
+        seeds, means = 1, {trial.number: trial.metric or 0.0 for trial in complete}
     best = max(
         (trial for trial in complete if trial.number in means),
         key=lambda trial: (means[trial.number], -trial.number),
@@ -181,17 +222,6 @@ class _Search:
         self._config = without_traces(order.config)
         self._space, self._start = widened(
             space_of(order.model, order.keep), current_settings(order.config, order.model)
-        )
-
-    def goes_on(self, done: Sequence[Trial]) -> bool:
-        """Whether there is a trial left, and time for it."""
-        if not done:
-            return True
-        spent = sum(trial.seconds for trial in done)
-        return (
-            bool(self._space)
-            and len(done) < self._order.trials
-            and spent < 60 * self._order.minutes
         )
 
     def next_trial(self, done: Sequence[Trial]) -> Trial:
@@ -229,15 +259,20 @@ class _Search:
             }
         )
 
-    def repeat(self, trial: Trial, seed: int) -> Repeat:
+    def repeat(self, trial: Trial, added_seed: int) -> Repeat:
         """Fit a trial's settings again, with another seed and all its epochs."""
         start, metric, reason = time.monotonic(), None, ""
         try:
-            metric = self._measure(trial.settings, [], None, math.inf, seed)
+            metric = self._measure(trial.settings, [], None, math.inf, added_seed)
         except DualtowerError as error:
             reason = str(error)
-        seconds = round(time.monotonic() - start, 3)
-        return Repeat(trial=trial.number, seed=seed, metric=metric, seconds=seconds, reason=reason)
+        return Repeat(
+            trial=trial.number,
+            added_seed=added_seed,
+            metric=metric,
+            seconds=round(time.monotonic() - start, 3),
+            reason=reason,
+        )
 
     def _near_start(self, place: dict[str, Any], number: int) -> dict[str, Any]:
         random = np.random.default_rng((self._order.seed, number))
@@ -251,15 +286,17 @@ class _Search:
         curve: list[float],
         asked: "optuna.Trial | None",
         deadline: float,
-        more_seed: int = 0,
+        added_seed: int = 0,
     ) -> float:
         order, parts = self._order, self._parts
         name = base_of(order.model)
         if self._solved:
+            if added_seed:  # of a floor's settings the space has no seed: the trials had its own
+                settings = {**settings, "seed": added_seed}
             model = fit_model(name, self._config, parts, "train", settings=settings)
             watched = validator(parts.validation, self._config.training, self._config.evaluation)
             return watched(model)
-        seed = self._config.training.seed + more_seed
+        seed = self._config.training.seed + added_seed
         config = configured(self._config, order.model, settings, seed=seed)
         # The final fit, which has no validation, cannot stop early either.
         patient = config.training.model_copy(update={"patience": config.training.epochs})
@@ -357,5 +394,5 @@ def _trial_file(folder: Path, number: int) -> Path:
     return folder / f"{number:04}.json"
 
 
-def _repeat_file(folder: Path, trial: int, seed: int) -> Path:
-    return folder / f"{trial:04}-seed-{seed}.json"
+def _repeat_file(folder: Path, trial: int, added_seed: int) -> Path:
+    return folder / f"{trial:04}-seed-{added_seed}.json"
