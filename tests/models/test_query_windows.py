@@ -133,7 +133,7 @@ def made_for(name: str, settings: dict[str, Any]) -> Network:
     column = FeatureColumn(FEATURE, np.arange(1 + len(LENGTHS), dtype=np.int32))
     logs = [list(range(1, 30)), *([[1, 2, 3]] * (len(LENGTHS) - 1))]
     events = FeatureColumn(FEATURE, np.zeros(sum(map(len, logs)), dtype=np.int32))
-    sided = name not in ("sasrec",)
+    sided = name != "sasrec"
     dataset = tiny_dataset(
         logs,
         schema=Schema(query_features=(FEATURE,), context_features=(FEATURE,)) if sided else None,

@@ -404,7 +404,7 @@ def test_a_floor_that_starts_at_random_is_fitted_again_too(tmp_path: Path) -> No
     order = order_of(tmp_path, "wals", trials=3, confirm=1)
     tune_model(order, tmp_path / "trials")
     trials = read_trials(tmp_path / "trials")
-    repeats = read_repeats(tmp_path / "trials", trials, 1)
+    repeats = read_repeats(tmp_path / "trials", 1)
     assert {repeat.trial for repeat in repeats} == {trial.number for trial in finalists(trials)}
     assert all(repeat.metric is not None for repeat in repeats)
     assert [repeat.metric for repeat in repeats] != [

@@ -156,6 +156,10 @@ class EarlierSum:
     counts: npt.NDArray[np.int64]
     """Their number, `[queries]`."""
 
+    def take(self, rows: npt.NDArray[np.integer]) -> "EarlierSum":
+        """The sums of the queries at these positions."""
+        return EarlierSum(self.vectors[rows], self.counts[rows])
+
 
 @dataclass(frozen=True)
 class QueryBatch:
@@ -183,9 +187,5 @@ class QueryBatch:
             history=self.history.take(rows),
             features={name: column.take(rows) for name, column in self.features.items()},
             context={name: column.take(rows) for name, column in self.context.items()},
-            earlier=(
-                None
-                if self.earlier is None
-                else EarlierSum(self.earlier.vectors[rows], self.earlier.counts[rows])
-            ),
+            earlier=None if self.earlier is None else self.earlier.take(rows),
         )

@@ -72,7 +72,6 @@ class QueryWindows:
         windows = chosen.nonzero()[:, 0]
         place = chosen.cumsum(0) - 1
         rows, target_rows = windows.numpy(), targets.numpy()
-        before = self.before
         return QueryWindows(
             queries=self.queries[windows],
             events=self.events[windows, :length],
@@ -82,9 +81,7 @@ class QueryWindows:
             known=self.known[targets],
             query_features={name: c.take(rows) for name, c in self.query_features.items()},
             context={name: c.take(target_rows) for name, c in self.context.items()},
-            before=(
-                None if before is None else EarlierSum(before.vectors[rows], before.counts[rows])
-            ),
+            before=None if self.before is None else self.before.take(rows),
         )
 
 

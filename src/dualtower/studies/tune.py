@@ -22,6 +22,7 @@ from dualtower.studies.tuned import Best, Repeat, Trial, Tuned, tuned_table, wri
 from dualtower.studies.tuning import (
     TuneOrder,
     best_of,
+    fit_count,
     goes_on,
     next_repeat,
     read_repeats,
@@ -103,10 +104,7 @@ def tune_models(plan: TunePlan, say: Callable[[str], None]) -> Tuned:
     while waiting:
         waiting = _search(plan, waiting, folder, say)
     tried = {name: tuple(read_trials(folder / name)) for name in plan.models}
-    repeats = {
-        name: tuple(read_repeats(folder / name, trials, plan.confirm))
-        for name, trials in tried.items()
-    }
+    repeats = {name: tuple(read_repeats(folder / name, plan.confirm)) for name in tried}
     found = {name: best_of(trials, repeats[name]) for name, trials in tried.items()}
     tuned = Tuned(
         command=plan.command,
@@ -143,8 +141,7 @@ def _search(
         trials = read_trials(place)
         if crash is None:
             ended.add(job.label)
-            repeats = read_repeats(place, trials, plan.confirm)
-            say(f"{job.label}: {_in_words(trials, repeats)}")
+            say(f"{job.label}: {_in_words(trials, read_repeats(place, plan.confirm))}")
             return
         if goes_on(order, trials):
             say(f"{job.label}, trial {len(trials)}: {crash}")
@@ -163,14 +160,11 @@ def _search(
 
     most = {name: plan.trials + repeat_count(order) for name, order in of_model.items()}
 
-    def fits_done(name: str) -> int:
-        trials = read_trials(folder / name)
-        return len(trials) + len(read_repeats(folder / name, trials, plan.confirm))
-
     def steps_done() -> int:
         """Fits; of a model whose search has ended, all that it could have had."""
         return sum(
-            most[name] if name in ended else min(most[name], fits_done(name)) for name in of_model
+            most[name] if name in ended else min(most[name], fit_count(folder / name, plan.confirm))
+            for name in of_model
         )
 
     jobs = [

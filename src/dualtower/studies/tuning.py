@@ -107,14 +107,13 @@ def goes_on(order: TuneOrder, done: Sequence[Trial]) -> bool:
 
 def finalists(trials: Sequence[Trial]) -> list[Trial]:
     """The configuration and the best of the other trials that were finished, each setting once."""
-    complete: list[Trial] = []
-    for trial in trials:
-        known = any(trial.settings == other.settings for other in complete)
-        if trial.state == "complete" and trial.metric is not None and not known:
-            complete.append(trial)
-    others = [trial for trial in complete if trial.number]
+    distinct: list[Trial] = []
+    for trial in _complete(trials):
+        if all(trial.settings != other.settings for other in distinct):
+            distinct.append(trial)
+    others = [trial for trial in distinct if trial.number]
     others.sort(key=lambda trial: (-(trial.metric or 0.0), trial.number))
-    return [*(trial for trial in complete if not trial.number), *others[:FINALISTS]]
+    return [*(trial for trial in distinct if not trial.number), *others[:FINALISTS]]
 
 
 def next_repeat(
@@ -139,17 +138,18 @@ def repeat_count(order: TuneOrder) -> int:
     return order.confirm * (1 + FINALISTS) if takes_seed(order.model) else 0
 
 
-def read_repeats(folder: Path, trials: Sequence[Trial], confirm: int) -> list[Repeat]:
+def read_repeats(folder: Path, confirm: int) -> list[Repeat]:
     """What was fitted again of a model's trials, by trial and seed.
 
     Of all its trials: more of them may have taken the place of some that were confirmed before.
     """
-    files = [
-        _repeat_file(folder, trial.number, added)
-        for trial in trials
-        for added in range(1, confirm + 1)
-    ]
-    return [Repeat.model_validate_json(file.read_bytes()) for file in files if file.is_file()]
+    files = _repeat_files(folder, confirm)
+    return [Repeat.model_validate_json(file.read_bytes()) for file in files]
+
+
+def fit_count(folder: Path, confirm: int) -> int:
+    """How many fits of a model are finished: trials, and what was fitted again of them."""
+    return trial_count(folder) + len(_repeat_files(folder, confirm))
 
 
 def write_repeat(folder: Path, repeat: Repeat) -> None:
@@ -186,7 +186,7 @@ def best_of(trials: Sequence[Trial], repeats: Sequence[Repeat] = ()) -> Best | N
             repeats, of the trials that have all of them without a failure. The trial's own metric,
             for which it was chosen, does not count: it is where the luck is.
     """
-    complete = [trial for trial in trials if trial.state == "complete" and trial.metric is not None]
+    complete = _complete(trials)
     if not complete:
         return None
     metrics: dict[int, list[float | None]] = {}
@@ -390,8 +390,22 @@ def _falls_behind(asked: "optuna.Trial", curve: Sequence[float], epochs: int) ->
     return asked.should_prune()
 
 
+def _complete(trials: Sequence[Trial]) -> list[Trial]:
+    """Those that were finished, with a metric."""
+    return [trial for trial in trials if trial.state == "complete" and trial.metric is not None]
+
+
 def _trial_file(folder: Path, number: int) -> Path:
     return folder / f"{number:04}.json"
+
+
+def _repeat_files(folder: Path, confirm: int) -> list[Path]:
+    files = (
+        _repeat_file(folder, number, added)
+        for number in range(trial_count(folder))
+        for added in range(1, confirm + 1)
+    )
+    return [file for file in files if file.is_file()]
 
 
 def _repeat_file(folder: Path, trial: int, added_seed: int) -> Path:
