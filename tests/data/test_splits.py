@@ -58,9 +58,10 @@ def test_by_time_with_dates(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None
     assert targets(parts.train) == [[], [1, 2], []]
     assert targets(parts.validation) == [[], [3], [5]]
     assert targets(parts.test) == [[], [4], [1, 6]]
-    for log in (parts.train, parts.validation, parts.test):
+    for log in (parts.train, parts.validation):
         assert log.corpus.tolist() == [1, 2]
-    assert parts.train_and_validation.corpus.tolist() == [1, 2]
+    for log in (parts.train_and_validation, parts.test):
+        assert log.corpus.tolist() == [1, 2, 3, 5]
 
 
 def test_by_time_with_days_counts_whole_days_back_from_the_last() -> None:

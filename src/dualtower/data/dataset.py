@@ -291,6 +291,5 @@ class Split:
 
     @property
     def train_and_validation(self) -> Log:
-        """Training and validation events together, for the final fit."""
-        corpus = np.union1d(self.train.corpus, self.validation.corpus)
-        return Log(self.train.dataset, self.train.start, self.validation.end, corpus)
+        """Training and validation events together, for the final fit; the corpus is the test's."""
+        return Log(self.train.dataset, self.train.start, self.validation.end, self.test.corpus)

@@ -61,7 +61,8 @@ def leave_last_out(dataset: Dataset, min_events: int = 3) -> Split:
             "split by time instead, or check that columns.query_id is the right column"
         )
     end = np.asarray(dataset.offsets[1:])
-    return _split(dataset, end - 2 * tested, end - tested, all_items(dataset))
+    corpus = all_items(dataset)
+    return _split(dataset, end - 2 * tested, end - tested, corpus, corpus)
 
 
 def split_by_time(
@@ -74,8 +75,9 @@ def split_by_time(
 ) -> Split:
     """Train on what came before, test on what came after (the paper's Meituan protocol).
 
-    Days are whole days in UTC, the last being that of the latest event. The corpus of all three
-    views is the items seen in training.
+    Days are whole days in UTC, the last being that of the latest event. A view's corpus is the items
+    seen before its period (of training: in it), so that the final fit and the test have those of
+    the validation period too.
 
     Args:
         dataset: a dataset ordered by timestamp.
@@ -108,8 +110,13 @@ def split_by_time(
             "validation must begin before the test"
         )
     validation_from, test_from = _first_at_or_after(dataset, (validation, test))
-    corpus = _items_before(dataset, validation_from)
-    parts = _split(dataset, validation_from, test_from, corpus)
+    parts = _split(
+        dataset,
+        validation_from,
+        test_from,
+        _items_before(dataset, validation_from),
+        _items_before(dataset, test_from),
+    )
     bounds = f"the events are from {show_time(int(dataset.times.min()))} to {show_time(latest)}"
     periods = {"test": (parts.test, test)}
     if validation < test:
@@ -153,7 +160,8 @@ def split_by_column(dataset: Dataset, validation_share: float | None = None) -> 
         train = validation_from - dataset.offsets[:-1]
         held = np.ceil(validation_share * train).astype(np.int64)
         validation_from = validation_from - np.minimum(held, np.maximum(train - 1, 0))
-    parts = _split(dataset, validation_from, test_from, all_items(dataset))
+    corpus = all_items(dataset)
+    parts = _split(dataset, validation_from, test_from, corpus, corpus)
     for name, log in (("train", parts.train), ("test", parts.test)):
         if log.event_count == 0:
             raise DataError(f"column {dataset.schema.split!r} marks no event as {name}")
@@ -170,12 +178,13 @@ def _split(
     validation_from: npt.NDArray[np.int64],
     test_from: npt.NDArray[np.int64],
     corpus: npt.NDArray[np.int64],
+    test_corpus: npt.NDArray[np.int64],
 ) -> Split:
     start, end = np.asarray(dataset.offsets[:-1]), np.asarray(dataset.offsets[1:])
     return Split(
         Log(dataset, start, validation_from, corpus),
         Log(dataset, validation_from, test_from, corpus),
-        Log(dataset, test_from, end, corpus),
+        Log(dataset, test_from, end, test_corpus),
     )
 
 

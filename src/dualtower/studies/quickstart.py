@@ -54,7 +54,7 @@ def run_quickstart(
     """Do everything, into `folder`: dualtower.toml, dataset, bundle, report.html, report.json.
 
     The paper's protocol for its Meituan log: train on all but the last days, test on the last, the
-    corpus being the items seen in training. A household's earlier products are left out, so the
+    corpus being the items seen before. A household's earlier products are left out, so the
     question is which *new* products it buys.
 
     Args:
