@@ -75,9 +75,9 @@ def split_by_time(
 ) -> Split:
     """Train on what came before, test on what came after (the paper's Meituan protocol).
 
-    Days are whole days in UTC, the last being that of the latest event. A view's corpus is the items
-    seen before its period (of training: in it), so that the final fit and the test have those of
-    the validation period too.
+    Days are whole days in UTC, the last being that of the latest event. A view's corpus is the
+    items seen before its period (of training: in it), so that the final fit and the test have those
+    of the validation period too.
 
     Args:
         dataset: a dataset ordered by timestamp.
