@@ -17,7 +17,9 @@ from dualtower.models.dat import DAT
 from dualtower.models.table import EmbeddingTable
 from dualtower.models.two_tower import TwoTower
 from dualtower.schema import Schema
+from dualtower.training.co_occurrence import co_occurrence_vectors
 from dualtower.training.loop import Validate, train
+from dualtower.training.seeds import ITEM_INIT, sub_seed
 from tests.helpers import tiny_dataset
 from tests.training.runs import (
     PAIRS_LEARNED,
@@ -81,6 +83,28 @@ class KilledError(Exception):
     pass
 
 
+def test_items_start_from_what_they_share_and_a_little_chance():
+    log, still = small_split().train, {"learning_rate": 1e-9, "table_learning_rate": 1e-9}
+
+    def table(item_init: str) -> torch.Tensor:
+        settings = {**WINDOWS_LEAVE_OUT[1], **still, "epochs": 1, "item_init": item_init}
+        model = trained(WINDOWS_LEAVE_OUT[0], settings, log=log)
+        assert model.network is not None
+        assert model.network.item_table is not None
+        return model.network.item_table.weight
+
+    drawn, started = table("random"), table("co_occurrence")
+    seed = sub_seed(loop().seed, ITEM_INIT)
+    shared = co_occurrence_vectors(log, drawn.shape[1], seed, progress=False)
+    assert (started - 0.3 * drawn).numpy()[1:] == pytest.approx(shared[1:], abs=1e-5)
+
+
+def test_items_without_ids_have_no_start():
+    settings = {**WINDOWS_LEAVE_OUT[1], "item_init": "co_occurrence"}
+    with pytest.raises(ConfigError, match="the model has none; set item_id = true, or item_init"):
+        trained({**WINDOWS_LEAVE_OUT[0], "item_id": False}, settings)
+
+
 def killer(epoch: int) -> Validate:
     """A validation that raises in the given epoch, before its checkpoint is written."""
     calls = []
@@ -101,11 +125,13 @@ def metric(model: TwoTower) -> float:
 
 
 @BOTH
-@pytest.mark.parametrize("epoch", [1, 2, 4])
+@pytest.mark.parametrize(
+    ("epoch", "item_init"), [(1, "co_occurrence"), (2, "random"), (4, "random")]
+)
 def test_a_killed_run_goes_on_to_the_same_model(
-    model_settings, training_settings, epoch: int, tmp_path: Path
+    model_settings, training_settings, epoch: int, item_init: str, tmp_path: Path
 ):
-    settings = {**training_settings, "epochs": 4, "patience": 9}
+    settings = {**training_settings, "epochs": 4, "patience": 9, "item_init": item_init}
     whole = trained(model_settings, settings, validate=metric)
     folder = str(tmp_path / "checkpoint")
     with pytest.raises(KilledError):

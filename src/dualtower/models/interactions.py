@@ -8,12 +8,16 @@ from dualtower.data.columns import QueryBatch, Ragged
 from dualtower.data.dataset import Log
 
 
-def interaction_matrix(log: Log) -> sparse.csr_array:
+def interaction_matrix(log: Log, queries: npt.NDArray[np.int64] | None = None) -> sparse.csr_array:
     """Which query has which item among its target events: ones, `[queries, items]`.
 
-    Repeats of a pair count once. Only queries with a target have a row.
+    Repeats of a pair count once.
+
+    Args:
+        log: the view.
+        queries: query rows; None: all that have a target.
     """
-    targets = log.targets(log.queries())
+    targets = log.targets(log.queries() if queries is None else queries)
     return _matrix(targets, np.ones(len(targets.values), dtype=np.float32), log.dataset.item_count)
 
 

@@ -114,6 +114,7 @@ FACTORS: dict[str, Options] = {
     "history_form": _each("model.history_form", "pools", "mean", "attention"),
     "history_pools": _each("model.history_pools", 1, 2, 4, 8),
     "query_id": _each("model.query_id", False, True),
+    "item_init": _each("training.item_init", "random", "co_occurrence"),
     "item_id": _each("model.item_id", True, False),
     "combine": _each("model.combine", "sum", "concatenate"),
     "embedding_dropout": _each("model.embedding_dropout", 0.0, 0.1, 0.2, 0.3, 0.4),

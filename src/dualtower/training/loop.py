@@ -22,14 +22,26 @@ from dualtower.models.trained import TrainedModel
 from dualtower.progress import Bar, progress_bar, say
 from dualtower.threads import torch_threads
 from dualtower.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from dualtower.training.co_occurrence import co_occurrence_vectors
 from dualtower.training.collapse import find_collapse, sample_rows, warn_of_collapse
 from dualtower.training.objective import Objective, check
 from dualtower.training.pairs import Pairs
-from dualtower.training.seeds import DROPOUT, FOLDS, INITIAL_WEIGHTS, NEGATIVES, ORDER, sub_seed
+from dualtower.training.seeds import (
+    DROPOUT,
+    FOLDS,
+    INITIAL_WEIGHTS,
+    ITEM_INIT,
+    NEGATIVES,
+    ORDER,
+    sub_seed,
+)
 from dualtower.training.windows import Batch, Windows
 
 Validate = Callable[[TrainedModel], float]
 _COLLAPSE_SAMPLE = 1000
+_DRAWN_SHARE = 0.3
+"""Of the random rows, in what the item table starts from by co-occurrence: without any, items that
+share little with others would all start from the same place."""
 
 
 def train(
@@ -108,6 +120,8 @@ class _Run:
     def go(self) -> None:
         """Take up a checkpoint if there is one, train epoch by epoch, finish."""
         self._resume()
+        if self.config.item_init == "co_occurrence" and self.standing.epoch == 0:
+            self._start_items()
         writer = _tensorboard(self.config.tensorboard)
         epochs, per_epoch = self.config.epochs, self.examples.event_count
         title = f"Training {self.model.name}"
@@ -123,6 +137,14 @@ class _Run:
             self.network.load_state_dict(self.best)
         self._settle()
         self.model.record = self.record
+
+    def _start_items(self) -> None:
+        """The item table's first values: what the items share, and a little of what was drawn."""
+        table = self.network.item_table
+        assert table is not None
+        seed = sub_seed(self.config.seed, ITEM_INIT)
+        vectors = co_occurrence_vectors(self.log, table.dim, seed, progress=self.progress)
+        table.weight.mul_(_DRAWN_SHARE).add_(torch.from_numpy(vectors).to(table.weight.device))
 
     def _epoch(self, bar: Bar) -> None:
         seed, epoch = self.config.seed, self.standing.epoch

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-INITIAL_WEIGHTS, FOLDS, ORDER, NEGATIVES, DROPOUT, VALIDATION = range(6)
+INITIAL_WEIGHTS, FOLDS, ORDER, NEGATIVES, DROPOUT, VALIDATION, ITEM_INIT = range(7)
 
 
 def sub_seed(seed: int, purpose: int, epoch: int = 0) -> int:
