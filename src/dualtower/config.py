@@ -230,9 +230,9 @@ class TrainingConfig(Settings):
     learn a scale of their own and are not."""
     learning_rate: float = Field(default=0.006, gt=0)
     """Peak learning rate of the towers."""
-    item_init: Literal["random", "co_occurrence"] = "random"
-    """What the item ids' embedding starts from: random rows, or the leading eigenvectors of how
-    often items share a query, with a little randomness; that pays where items have few events."""
+    item_init: Literal["random", "co_occurrence"] = "co_occurrence"
+    """What the embedding of the item ids, if there is one, starts from: random rows, or the leading
+    eigenvectors of how often items share a query, with a little randomness."""
     table_learning_rate: float = Field(default=0.06, gt=0)
     """Peak learning rate of the embedding tables. A row moves only in steps that name it, without
     the long tail of momentum that dense Adam gives a rare row, so it wants larger steps."""

@@ -65,6 +65,7 @@ TRAINING_PRESETS: dict[str, dict[str, Any]] = {
         "negative_count": 4,
         "logq_correction": "none",
         "temperature": 1.0,
+        "item_init": "random",
         "learning_rate": 0.001,
         "table_learning_rate": 0.001,
         "schedule": "constant",

@@ -120,7 +120,7 @@ class _Run:
     def go(self) -> None:
         """Take up a checkpoint if there is one, train epoch by epoch, finish."""
         self._resume()
-        if self.config.item_init == "co_occurrence" and self.standing.epoch == 0:
+        if self.standing.epoch == 0:
             self._start_items()
         writer = _tensorboard(self.config.tensorboard)
         epochs, per_epoch = self.config.epochs, self.examples.event_count
@@ -141,7 +141,8 @@ class _Run:
     def _start_items(self) -> None:
         """The item table's first values: what the items share, and a little of what was drawn."""
         table = self.network.item_table
-        assert table is not None
+        if table is None or self.config.item_init == "random":
+            return
         seed = sub_seed(self.config.seed, ITEM_INIT)
         vectors = co_occurrence_vectors(self.log, table.dim, seed, progress=self.progress)
         table.weight.mul_(_DRAWN_SHARE).add_(torch.from_numpy(vectors).to(table.weight.device))

@@ -356,11 +356,6 @@ def check(config: TrainingConfig, network: Network, corpus_size: int) -> None:
     Raises:
         ConfigError: names the two settings and what would be right.
     """
-    if config.item_init == "co_occurrence" and network.item_table is None:
-        raise ConfigError(
-            'training: item_init = "co_occurrence" starts the embedding of the item ids, and the '
-            'model has none; set item_id = true, or item_init = "random"'
-        )
     if config.examples == "pairs" and network.capsules is not None:
         raise ConfigError(
             'training: examples = "pairs" gives no history, and mind finds its interests there; '
