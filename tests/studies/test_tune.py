@@ -339,12 +339,12 @@ def seeds_fitted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_the_best_trials_are_fitted_again_with_other_seeds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The search may be finished before; and a repeat has all its epochs, as a trial has."""
+    """The search may be finished before; a repeat has all its epochs and all validation queries."""
     work_here(monkeypatch)
     options: dict[str, Any] = {"trials": 2, "pruning": False}
     search = plan_of(tmp_path, "two_tower", "item_knn", **options)
     text = search.study.config_path.read_text(encoding="utf-8")
-    changed = text.replace("[training]", "[training]\nseed = 5")
+    changed = text.replace("[training]", "[training]\nseed = 5\nvalidation_queries = 3")
     assert changed != text
     search.study.config_path.write_text(changed, encoding="utf-8")
     before = tune_models(search, silent)

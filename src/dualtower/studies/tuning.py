@@ -4,12 +4,13 @@ Trial n is drawn by TPE from what trials 0 … n − 1 found, with a seed of n's
 goes on after a kill draws what it would have drawn without it.
 
 The best of many trials is partly the luckiest: fitted again it falls back. `confirm` fits the best
-few with more seeds and takes the best mean.
+few with more seeds, on all validation queries, and takes the best mean.
 """
 
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from dualtower.config import RunConfig, Settings
 from dualtower.data.dataset import Dataset, Split
 from dualtower.data.splits import split
 from dualtower.errors import DataError, DualtowerError
+from dualtower.evaluation.evaluate import validation_metric
 from dualtower.evaluation.results import Value
 from dualtower.files import write_json
 from dualtower.fitting import validator
@@ -260,10 +262,13 @@ class _Search:
         )
 
     def repeat(self, trial: Trial, added_seed: int) -> Repeat:
-        """Fit a trial's settings again, with another seed and all its epochs."""
+        """Fit a trial's settings again, with another seed and all its epochs.
+
+        What counts is measured once, at the end, on all validation queries.
+        """
         start, metric, reason = time.monotonic(), None, ""
         try:
-            metric = self._measure(trial.settings, [], None, math.inf, added_seed)
+            metric = self._measure_again(trial.settings, added_seed)
         except DualtowerError as error:
             reason = str(error)
         return Repeat(
@@ -286,18 +291,14 @@ class _Search:
         curve: list[float],
         asked: "optuna.Trial | None",
         deadline: float,
-        added_seed: int = 0,
     ) -> float:
         order, parts = self._order, self._parts
         name = base_of(order.model)
         if self._solved:
-            if added_seed:  # of a floor's settings the space has no seed: the trials had its own
-                settings = {**settings, "seed": added_seed}
             model = fit_model(name, self._config, parts, "train", settings=settings)
             watched = validator(parts.validation, self._config.training, self._config.evaluation)
             return watched(model)
-        seed = self._config.training.seed + added_seed
-        config = configured(self._config, order.model, settings, seed=seed)
+        config = configured(self._config, order.model, settings, seed=self._config.training.seed)
         # The final fit, which has no validation, cannot stop early either.
         patient = config.training.model_copy(update={"patience": config.training.epochs})
         config = config.model_copy(update={"training": patient})
@@ -313,6 +314,21 @@ class _Search:
 
         fit_model(name, config, parts, "train", after_epoch=after_epoch)
         return curve[-1]
+
+    def _measure_again(self, settings: dict[str, Value], added_seed: int) -> float:
+        name, validation = base_of(self._order.model), self._parts.validation
+        nothing = replace(validation, start=validation.end)
+        unwatched = replace(self._parts, validation=nothing)
+        config = self._config
+        if self._solved:  # the space has no seed: the trials had the model's own
+            settings = {**settings, "seed": added_seed}
+            model = fit_model(name, config, unwatched, "train", settings=settings)
+        else:
+            seed = config.training.seed + added_seed
+            config = configured(config, self._order.model, settings, seed=seed)
+            model = fit_model(name, config, unwatched, "train")
+        metric, evaluation = config.training.validation_metric, config.evaluation
+        return validation_metric(model, validation, metric, config=evaluation)
 
     def _ask(self, done: Sequence[Trial]) -> "optuna.Trial":
         import optuna
