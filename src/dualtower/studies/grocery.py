@@ -59,6 +59,7 @@ history_length = 200   # a basket holds dozens of products: fifty would be the l
 
 [training]
 epochs = 2
+item_init = "random"   # level with co_occurrence on the validation days
 batch_size = 2048
 temperature = 0.2      # chosen on the validation days, as are the rates below
 learning_rate = 0.003

@@ -74,7 +74,7 @@ def _augmented(*, query: bool, item: bool) -> dict[str, Value]:
 
 TRAINED_SPACE: Space = {
     "learning_rate": Range("training.learning_rate", 0.001, 0.02),
-    "table_learning_rate": Range("training.table_learning_rate", 0.005, 0.2),
+    "table_learning_rate": Range("training.table_learning_rate", 0.001, 0.2),
     "item_init": one_of("training.item_init", "random", "co_occurrence"),
     "epochs": one_of("training.epochs", 3, 5, 8, 12, 18, 24),
     "batch_size": one_of("training.batch_size", 512, 1024, 2048),
