@@ -250,7 +250,7 @@ class TrainingConfig(Settings):
     patience: int = Field(default=3, ge=1)
     """Epochs without a better validation metric before training stops."""
     seed: int = Field(default=0, ge=0)
-    """The one seed; split by purpose into initial weights, order, negatives and dropout."""
+    """The one seed; split by purpose: initial weights, order, negatives, dropout and more."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads; PyTorch's choice without it. 1 where the machine has other work."""
     device: str = "auto"

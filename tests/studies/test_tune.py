@@ -9,6 +9,8 @@ from dualtower.data.dataset import Dataset
 from dualtower.data.splits import split
 from dualtower.errors import ConfigError, DataError
 from dualtower.evaluation.evaluate import evaluate
+from dualtower.fitting import fit as fit_alone
+from dualtower.models.two_tower import TwoTower
 from dualtower.studies import tuning, workers
 from dualtower.studies.floors import floor
 from dualtower.studies.run import fit_model, load_or_prepare, without_traces
@@ -361,7 +363,7 @@ def test_the_best_trials_are_fitted_again_with_other_seeds(
     for repeat in found.repeats["two_tower"]:
         settings = found.tried["two_tower"][repeat.trial].settings
         again = configured(config, "two_tower", settings, seed=5 + repeat.added_seed)
-        model = fit_model("two_tower", again, parts, "train")
+        model = fit_alone(TwoTower(again.model), parts.train, training=again.training)
         expected = evaluate(model, parts.validation, config=config.evaluation).metrics["mrr"]
         assert repeat.metric == pytest.approx(expected)
     assert list(found.repeats) == ["two_tower"]

@@ -124,13 +124,11 @@ def metric(model: TwoTower) -> float:
 
 
 @BOTH
-@pytest.mark.parametrize(
-    ("epoch", "item_init"), [(1, "co_occurrence"), (2, "random"), (4, "random")]
-)
+@pytest.mark.parametrize("epoch", [1, 2, 4])
 def test_a_killed_run_goes_on_to_the_same_model(
-    model_settings, training_settings, epoch: int, item_init: str, tmp_path: Path
+    model_settings, training_settings, epoch: int, tmp_path: Path
 ):
-    settings = {**training_settings, "epochs": 4, "patience": 9, "item_init": item_init}
+    settings = {**training_settings, "epochs": 4, "patience": 9, "item_init": "co_occurrence"}
     whole = trained(model_settings, settings, validate=metric)
     folder = str(tmp_path / "checkpoint")
     with pytest.raises(KilledError):

@@ -37,9 +37,9 @@ class Repeat(Settings):
     trial: int = Field(ge=0)
     """The trial's number."""
     added_seed: int = Field(ge=1)
-    """What was added to the seed of the trial, which also draws the `validation_queries`."""
+    """What was added to the trial's seed."""
     metric: float | None = None
-    """As a trial's; None where the fit failed."""
+    """The watched metric on all validation queries; None where the fit failed."""
     seconds: float = Field(default=0.0, ge=0)
     reason: str = ""
     """Why it failed: it was refused, or its process crashed."""

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy import sparse
+from torch import Tensor
 
 from dualtower.data.arrays import query_chunks
 from dualtower.data.dataset import Log
@@ -17,6 +19,9 @@ _SPARE = 8
 """So many more directions than asked for are followed, since the last ones converge slowly."""
 _ROUNDS = 12
 """How often the directions are multiplied by the co-occurrence: as many passes over the log."""
+_SHIFT = 0.5
+"""Added to all eigenvalues meanwhile. Negative ones are above -1, so that none outweighs a positive
+one then, as half of them would where logs are short."""
 
 
 def co_occurrence_vectors(
@@ -28,10 +33,13 @@ def co_occurrence_vectors(
     their |u| distinct targets, divided by √((s_i + 1)(s_j + 1)), s being that sum for an item by
     itself; an item's with itself is 0. Its leading eigenvectors, times the roots of their
     eigenvalues, are found by block power iteration, a piece of the log at a time, scaled to a mean
-    square of 1 / `dim` and turned at random, so that no coordinate is special.
+    square of 1 / `dim` over the items with a target, and turned at random, so that no coordinate is
+    special.
 
-    Memory: a few times `[items, dim]` floats and one piece of the log. Time: 14 passes over the
-    log, of about 4 · `dim` multiplications an event.
+    Weights of events are not looked at. Memory: about six times `[items, dim + 8]` floats, one such
+    row for each query of a piece of the log, and that piece. Time: 14 passes over the log, each of
+    which sorts it by piece and does about 4 · `dim` multiplications an event, and as many QR
+    decompositions of `[items, dim + 8]`.
 
     Args:
         log: whose target events count, each pair of query and item once.
@@ -52,25 +60,28 @@ def co_occurrence_vectors(
         scale = (1 / np.sqrt(weights + _SHRINKAGE)).astype(np.float32)
         own = weights.astype(np.float32)
 
-        def times(block: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-            scaled = scale[:, None] * block
+        def times(block: Tensor) -> Tensor:
+            scaled = scale[:, None] * block.numpy()
             result = -own[:, None] * scaled
             for piece in _pieces(log):
                 result += piece.T @ (piece @ scaled)
             bar.advance(1)
-            return scale[:, None] * result
+            return torch.from_numpy(scale[:, None] * result)
 
+        # The dense products are torch's, which keeps to the threads that it was given.
         size = min(dim + _SPARE, count)
-        found = rng.normal(size=(count, size)).astype(np.float32)
+        found = torch.from_numpy(rng.standard_normal((count, size), dtype=np.float32))
         for _ in range(_ROUNDS):
-            found = times(np.linalg.qr(found)[0])
-        found = np.linalg.qr(found)[0]
-        values, turns = np.linalg.eigh((found.T @ times(found)).astype(float))
-    leading = slice(None, -dim - 1, -1)  # `eigh` has the largest last
-    turns = turns[:, leading] * np.sqrt(np.maximum(values[leading], 0))
-    turn = np.linalg.qr(rng.normal(size=(dim, dim)))[0][: turns.shape[1]]
-    vectors: npt.NDArray[np.float32] = found @ (turns @ turn).astype(np.float32)
-    mean_square = float(np.square(vectors).mean())
+            found = torch.linalg.qr(found)[0]
+            found = times(found) + _SHIFT * found
+        found = torch.linalg.qr(found)[0]
+        values, turns = torch.linalg.eigh((found.T @ times(found)).double())
+    values, turns = values.flip(0)[:dim], turns.flip(1)[:, :dim]  # `eigh` has the largest last
+    turn = np.linalg.qr(rng.normal(size=(dim, dim)))[0][: len(values)]
+    turns = turns * values.clamp(min=0).sqrt() @ torch.from_numpy(turn)
+    vectors: npt.NDArray[np.float32] = (found @ turns.float()).numpy()
+    vectors[weights == 0] = 0
+    mean_square = float(np.square(vectors[weights > 0]).mean()) if weights.any() else 0.0
     return vectors / np.float32(np.sqrt(mean_square * dim) or 1)
 
 
