@@ -17,7 +17,7 @@ _SHRINKAGE = 1.0
 """Added to an item's weight below the root, so that items of a single query do not lead."""
 _SPARE = 8
 """So many more directions than asked for are followed, since the last ones converge slowly."""
-_ROUNDS = 12
+_ROUNDS = 16
 """How often the directions are multiplied by the co-occurrence: as many passes over the log."""
 _SHIFT = 0.5
 """Added to all eigenvalues meanwhile. Negative ones are above -1, so that none outweighs a positive
@@ -37,7 +37,7 @@ def co_occurrence_vectors(
     special.
 
     Weights of events are not looked at. Memory: about six times `[items, dim + 8]` floats, one such
-    row for each query of a piece of the log, and that piece. Time: 14 passes over the log, each of
+    row for each query of a piece of the log, and that piece. Time: 18 passes over the log, each of
     which sorts it by piece and does about 4 · `dim` multiplications an event, and as many QR
     decompositions of `[items, dim + 8]`.
 
