@@ -228,11 +228,11 @@ class TrainingConfig(Settings):
     temperature: float = Field(default=0.1, gt=0)
     """Cosine scores are divided by it before the loss; plain inner products (`normalise = false`)
     learn a scale of their own and are not."""
-    learning_rate: float = Field(default=0.006, gt=0)
-    """Peak learning rate of the towers."""
     item_init: Literal["random", "co_occurrence"] = "co_occurrence"
     """What the embedding of the item ids, if there is one, starts from: random rows, or the leading
     eigenvectors of how often items share a query, with a little randomness."""
+    learning_rate: float = Field(default=0.006, gt=0)
+    """Peak learning rate of the towers."""
     table_learning_rate: float = Field(default=0.06, gt=0)
     """Peak learning rate of the embedding tables. A row moves only in steps that name it, without
     the long tail of momentum that dense Adam gives a rare row, so it wants larger steps."""

@@ -79,10 +79,6 @@ def test_the_global_generator_is_left_as_it_was():
     assert torch.equal(torch.rand(4), expected)
 
 
-class KilledError(Exception):
-    pass
-
-
 def test_items_start_from_what_they_share_and_a_little_chance():
     log, still = small_split().train, {"learning_rate": 1e-9, "table_learning_rate": 1e-9}
 
@@ -102,6 +98,10 @@ def test_items_start_from_what_they_share_and_a_little_chance():
 def test_items_without_ids_have_nothing_to_start():
     model, settings = {**WINDOWS_LEAVE_OUT[0], "item_id": False}, WINDOWS_LEAVE_OUT[1]
     assert same(trained(model, settings), trained(model, settings, item_init="random"))
+
+
+class KilledError(Exception):
+    pass
 
 
 def killer(epoch: int) -> Validate:

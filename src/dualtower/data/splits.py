@@ -110,13 +110,9 @@ def split_by_time(
             "validation must begin before the test"
         )
     validation_from, test_from = _first_at_or_after(dataset, (validation, test))
-    parts = _split(
-        dataset,
-        validation_from,
-        test_from,
-        _items_before(dataset, validation_from),
-        _items_before(dataset, test_from),
-    )
+    corpus = _items_between(dataset, np.asarray(dataset.offsets[:-1]), validation_from)
+    test_corpus = np.union1d(corpus, _items_between(dataset, validation_from, test_from))
+    parts = _split(dataset, validation_from, test_from, corpus, test_corpus)
     bounds = f"the events are from {show_time(int(dataset.times.min()))} to {show_time(latest)}"
     periods = {"test": (parts.test, test)}
     if validation < test:
@@ -236,6 +232,8 @@ def _count_below(
     return counts
 
 
-def _items_before(dataset: Dataset, end: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    log = Log(dataset, np.asarray(dataset.offsets[:-1]), end, all_items(dataset))
+def _items_between(
+    dataset: Dataset, start: npt.NDArray[np.int64], end: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    log = Log(dataset, start, end, all_items(dataset))
     return np.flatnonzero(log.item_counts())

@@ -1,6 +1,6 @@
 """What items share in the logs, as starting values of the item table."""
 
-from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -38,8 +38,8 @@ def co_occurrence_vectors(
 
     Weights of events are not looked at. Memory: about six times `[items, dim + 8]` floats, one such
     row for each query of a piece of the log, and that piece. Time: 18 passes over the log, each of
-    which sorts it by piece and does about 4 · `dim` multiplications an event, and as many QR
-    decompositions of `[items, dim + 8]`.
+    which does about 4 · `dim` multiplications an event and, where the log is of several pieces,
+    sorts them anew; and as many QR decompositions of `[items, dim + 8]`.
 
     Args:
         log: whose target events count, each pair of query and item once.
@@ -52,10 +52,18 @@ def co_occurrence_vectors(
     """
     count = log.dataset.item_count
     rng = np.random.default_rng(seed)
+    queries = log.queries()
+    lengths = (log.end - log.start)[queries]
+    pieces = list(query_chunks(np.concatenate([[0], np.cumsum(lengths)])))
+
+    @lru_cache(maxsize=1)  # a log of one piece is read and sorted once
+    def matrix(first: int, last: int) -> sparse.csr_array:
+        return _unit_rows(interaction_matrix(log, queries[first:last]))
+
     with progress_bar("Co-occurrence", _ROUNDS + 2, "passes", shown=progress) as bar:
         weights = np.zeros(count)
-        for piece in _pieces(log):
-            weights += _squares(piece)
+        for piece in pieces:
+            weights += matrix(*piece).astype(float).power(2).sum(axis=0)
         bar.advance(1)
         scale = (1 / np.sqrt(weights + _SHRINKAGE)).astype(np.float32)
         own = weights.astype(np.float32)
@@ -63,8 +71,8 @@ def co_occurrence_vectors(
         def times(block: Tensor) -> Tensor:
             scaled = scale[:, None] * block.numpy()
             result = -own[:, None] * scaled
-            for piece in _pieces(log):
-                result += piece.T @ (piece @ scaled)
+            for piece in pieces:
+                result += matrix(*piece).T @ (matrix(*piece) @ scaled)
             bar.advance(1)
             return torch.from_numpy(scale[:, None] * result)
 
@@ -85,19 +93,8 @@ def co_occurrence_vectors(
     return vectors / np.float32(np.sqrt(mean_square * dim) or 1)
 
 
-def _squares(piece: sparse.csr_array) -> npt.NDArray[np.float64]:
-    """The sum of squares of each column."""
-    squares = np.zeros(piece.shape[1])
-    np.add.at(squares, piece.indices, np.square(piece.data, dtype=float))
-    return squares
-
-
-def _pieces(log: Log) -> Iterator[sparse.csr_array]:
-    """Which query has which item, each row of unit length, some queries at a time."""
-    queries = log.queries()
-    lengths = (log.end - log.start)[queries]
-    for first, last in query_chunks(np.concatenate([[0], np.cumsum(lengths)])):
-        piece = interaction_matrix(log, queries[first:last])
-        row = np.repeat(np.diff(piece.indptr), np.diff(piece.indptr))
-        piece.data = (1 / np.sqrt(row)).astype(np.float32)
-        yield piece
+def _unit_rows(matrix: sparse.csr_array) -> sparse.csr_array:
+    """A matrix of ones with each row scaled to unit length."""
+    lengths = np.diff(matrix.indptr)
+    matrix.data = (1 / np.sqrt(np.repeat(lengths, lengths))).astype(np.float32)
+    return matrix
