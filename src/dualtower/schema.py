@@ -53,8 +53,8 @@ class Schema(BaseModel):
     position: str | None = None
     """Column of the interactions that orders a log by whole numbers, where no time is known."""
     unordered: bool = False
-    """The log has no order: each query's events are shuffled, always alike, so that nothing can be
-    learned from how the table happens to be sorted."""
+    """The log has no order: each query's events are shuffled, and in training anew each epoch, so
+    that nothing can be learned from how the table happens to be sorted (docs/data.md)."""
     weight: str | None = None
     """Column of the interactions with a non-negative weight: how much each event counts in the
     training loss (docs/data.md). A rating is not one by itself."""

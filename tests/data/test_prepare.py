@@ -185,6 +185,44 @@ def test_an_unordered_log_is_shuffled_within_its_parts(
     assert ids[:12] != sorted(ids[:12])
 
 
+def sorted_rows(descending: bool) -> pl.DataFrame:
+    """Twenty users with ten items each, of both parts of a split, sorted by item in each."""
+    random = np.random.default_rng(3)
+    return pl.DataFrame(
+        {
+            "user_id": np.repeat(np.arange(20), 10),
+            "item_id": np.concatenate([random.permutation(50)[:10] for _ in range(20)]),
+            "split": ["train"] * 8 * 20 + ["test"] * 2 * 20,
+        }
+    ).sort("user_id", "split", "item_id", descending=[False, True, descending])
+
+
+def order_notes(log: pl.DataFrame, schema: Schema) -> list[str]:
+    notes: list[str] = Dataset.from_frames(log, schema=schema).source["notes"]
+    return [note for note in notes if "sorted table" in note]
+
+
+@pytest.mark.parametrize(("descending", "size"), [(False, "smaller"), (True, "larger")])
+@pytest.mark.parametrize("chunk", [25, 10_000])
+def test_a_table_sorted_by_item_is_not_taken_for_a_sequence_without_a_word(
+    monkeypatch: pytest.MonkeyPatch, descending: bool, size: str, chunk: int
+) -> None:
+    monkeypatch.setattr(arrays, "CHUNK_EVENTS", chunk)
+    (note,) = order_notes(sorted_rows(descending), Schema())
+    # Of 180 rows that follow another of their user, up to one a user begins its test part.
+    assert f" follow one with a {size} item id" in note
+    assert "columns.unordered = true" in note
+
+
+def test_other_tables_are_taken_as_they_are() -> None:
+    log = sorted_rows(False)
+    assert not order_notes(log, Schema(unordered=True))
+    assert not order_notes(log.sample(fraction=1, shuffle=True, seed=1), Schema())
+    assert not order_notes(log.head(60), Schema())  # so few may be chance
+    timed = log.with_columns(timestamp=pl.int_range(len(log)))
+    assert not order_notes(timed, Schema(timestamp="timestamp"))
+
+
 def test_unordered_contradicts_an_order() -> None:
     with pytest.raises(ValueError, match="unordered contradicts timestamp and position"):
         Schema(unordered=True, position="position")

@@ -9,7 +9,7 @@ import pytest
 
 from dualtower.data.columns import FeatureColumn
 from dualtower.data.dataset import Dataset, Log
-from dualtower.schema import Feature, FeatureKind
+from dualtower.schema import Feature, FeatureKind, Schema
 from dualtower.training.windows import Batch, Windows
 from tests.helpers import leave_last_out_by_hand, tiny_dataset
 
@@ -126,6 +126,46 @@ def test_the_order_depends_on_the_seed_alone():
 
     assert order(made, 7) == order(again, 7)
     assert order(made, 7) != order(made, 8)
+
+
+@pytest.mark.parametrize("part", ["train", "test", "everything"])
+@pytest.mark.parametrize(("history_length", "target_length"), [(4, 6), (1, 1), (100, 100)])
+def test_a_log_without_order_has_another_one_each_epoch(
+    part: str, history_length: int, target_length: int
+):
+    ordered = random_dataset()
+    dataset = replace(ordered, schema=Schema(unordered=True))
+    split = leave_last_out_by_hand(dataset)
+    log = dataset.everything() if part == "everything" else getattr(split, part)
+    made = windows(log, history_length=history_length, target_length=target_length)
+    orders = []
+    for seed in (0, 3, 3):
+        # By query: (events known before the target, the target's event, the items known).
+        found: dict[int, list[tuple[int, int, list[int]]]] = {}
+        for batch in made.epoch(seed):
+            for event, query, item, before, earlier in targets(batch):
+                assert item == dataset.items[event]
+                known = earlier + before
+                found.setdefault(query, []).append((len(known), event, known))
+        for query, rows in found.items():
+            rows.sort()
+            start = int(dataset.offsets[query])
+            place = range(start, int(log.start[query]))  # of the history that is no target
+            shown = [*place, *(event for _, event, _ in rows)]
+            assert sorted(shown) == list(range(start, int(log.end[query])))
+            for number, (_, _, known) in enumerate(rows, start=len(place)):
+                assert known == dataset.items[shown[:number]].tolist()
+        orders.append({query: [event for _, event, _ in rows] for query, rows in found.items()})
+    assert orders[1] == orders[2]
+    if part != "test":  # one event a query there
+        assert orders[0] != orders[1]
+
+
+def test_each_event_is_at_times_the_first_and_at_times_the_last():
+    dataset = replace(tiny_dataset([[1, 2, 3]]), schema=Schema(unordered=True))
+    made = windows(dataset.everything(), folds=1)
+    seen = {tuple(next(iter(made.epoch(seed))).targets.tolist()) for seed in range(60)}
+    assert len(seen) == 6
 
 
 def test_a_window_longer_than_a_batch_is_a_batch_of_its_own():

@@ -74,11 +74,27 @@ def take_ranges(
         start: `[rows]`, first position of each range.
         end: `[rows]`, one past the last position; not before `start`.
     """
+    positions, offsets = positions_in(start, end)
+    return Ragged(np.asarray(values[positions], dtype=np.int32), offsets)
+
+
+def positions_in(
+    start: npt.NDArray[np.int64], end: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The positions `start[r]` to `end[r] - 1` of every r, one range behind another.
+
+    Args:
+        start: `[rows]`, first position of each range.
+        end: `[rows]`, one past the last position; not before `start`.
+
+    Returns:
+        positions: `[total]`.
+        offsets: where each range begins among them, `[rows + 1]`.
+    """
     lengths = np.asarray(end, dtype=np.int64) - np.asarray(start, dtype=np.int64)
     offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
     np.cumsum(lengths, out=offsets[1:])
-    positions = np.arange(offsets[-1], dtype=np.int64) + np.repeat(start - offsets[:-1], lengths)
-    return Ragged(np.asarray(values[positions], dtype=np.int32), offsets)
+    return np.arange(offsets[-1]) + np.repeat(start - offsets[:-1], lengths), offsets
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,16 @@
 """Windows of ordered logs: one history serves all the targets that follow it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from dualtower.data.columns import FeatureColumn, Ragged, take_ranges
+from dualtower.data.columns import FeatureColumn, Ragged, positions_in, take_ranges
 from dualtower.data.dataset import Log
+from dualtower.data.sorting import scrambled
+
+Positions = npt.NDArray[np.int64]
 
 _LONG = 1_000
 """A window that a huge basket makes longer than this holds only what its targets may see."""
@@ -49,7 +52,8 @@ class Windows:
     `history_length` earlier events. A query's windows are all in one fold, drawn once, so that
     what a fold's queries contributed to an item can be left out as a whole. Events of the very same
     time (one basket) have no order: unless `same_time_history`, they are not one another's history,
-    as they will not be when a next basket is asked for. One epoch reads every
+    as they will not be when a next basket is asked for. A log without an order gets another one
+    each epoch, so that an event is predicted from ever other ones. One epoch reads every
     event once as a target, and (history_length / target_length) times more as history.
     """
 
@@ -108,7 +112,8 @@ class Windows:
         rng = np.random.default_rng(seed)
         chunks = self._chunks(rng)
         for index in rng.permutation(len(chunks)):
-            yield self._batch(*chunks[index])
+            fold, windows = chunks[index]
+            yield self._batch(fold, windows, seed)
 
     def _chunks(self, rng: np.random.Generator) -> list[tuple[int, npt.NDArray[np.int64]]]:
         chunks: list[tuple[int, npt.NDArray[np.int64]]] = []
@@ -121,29 +126,36 @@ class Windows:
             chunks.extend((fold, chunk) for chunk in np.split(members, cuts))
         return chunks
 
-    def _batch(self, fold: int, windows: npt.NDArray[np.int64]) -> Batch:
+    def _batch(self, fold: int, windows: npt.NDArray[np.int64], seed: int) -> Batch:
         dataset = self._log.dataset
         queries = self._queries[windows]
+        events_at = self._order(queries, seed)
+
+        def items_in(start: Positions, end: Positions) -> Ragged:
+            places, offsets = positions_in(start, end)
+            return Ragged(np.asarray(dataset.items[events_at(places)]), offsets)
+
         start, end = self._start[windows], self._end[windows]
         log_start = dataset.offsets[queries]
         begin = self._begin(log_start, start)
         window = np.repeat(np.arange(len(windows)), end - start)
         places = np.arange((end - begin).max(), dtype=np.int32)
         position = take_ranges(places, start - begin, end - begin).values.astype(np.int64)
-        event = position + begin[window]
+        event = events_at(position + begin[window])
         known = self._known(window, position, begin, end)
         lengths = end - begin
         if lengths.max() > _LONG:
             seen = np.ones_like(lengths)
             np.maximum.at(seen, window, known)
             lengths = np.where(lengths > _LONG, seen, lengths)
-        events = take_ranges(dataset.items, begin, begin + lengths)
         items = np.zeros((len(windows), int(lengths.max())), dtype=np.int64)
-        items[np.arange(items.shape[1]) < lengths[:, None]] = events.values
+        items[np.arange(items.shape[1]) < lengths[:, None]] = items_in(
+            begin, begin + lengths
+        ).values
         return Batch(
             queries=queries,
             items=items,
-            earlier=take_ranges(dataset.items, log_start if self._read_earlier else begin, begin),
+            earlier=items_in(log_start if self._read_earlier else begin, begin),
             window=window,
             known=known,
             targets=dataset.items[event].astype(np.int64),
@@ -152,6 +164,25 @@ class Windows:
             context={n: c.take(event) for n, c in dataset.context_features.items()},
             weights=None if dataset.weights is None else np.asarray(dataset.weights[event]),
         )
+
+    def _order(self, queries: Positions, seed: int) -> Callable[[Positions], Positions]:
+        """Which event stands at each position of the queries' logs in this epoch.
+
+        Itself, but for the view's events of a log without an order: those change places, the same
+        way in all of the epoch's batches. Sorts the logs of the batch's queries.
+        """
+        if not self._log.dataset.schema.unordered:
+            return lambda positions: positions
+        rows = np.unique(queries)
+        places, offsets = positions_in(self._log.start[rows], self._log.end[rows])
+        row = np.repeat(np.arange(len(rows)), np.diff(offsets))
+        drawn = places[np.lexsort((scrambled(places ^ np.int64(seed << 31)), row))]
+
+        def events_at(positions: Positions) -> Positions:
+            found = np.searchsorted(places, positions).clip(max=len(places) - 1)
+            return np.where(places[found] == positions, drawn[found], positions)
+
+        return events_at
 
     def _begin(
         self, log_start: npt.NDArray[np.int64], start: npt.NDArray[np.int64]
