@@ -233,7 +233,7 @@ class TrainingConfig(Settings):
     eigenvectors of how often items share a query, with a little randomness."""
     learning_rate: float = Field(default=0.006, gt=0)
     """Peak learning rate of the towers."""
-    table_learning_rate: float = Field(default=0.06, gt=0)
+    table_learning_rate: float = Field(default=0.02, gt=0)
     """Peak learning rate of the embedding tables. A row moves only in steps that name it, without
     the long tail of momentum that dense Adam gives a rare row, so it wants larger steps."""
     schedule: Literal["cosine", "constant"] = "cosine"

@@ -71,6 +71,9 @@ def test_the_other_studies_print_and_write(folder: Path) -> None:
         (["study", "factors", "small.toml", "--factors", "colour"], "no factor 'colour'"),
         (["tune", "small.toml", "--pruning", "hard"], "it must be median or none"),
         (["tune", "small.toml", "--keep", "colour"], "no dimension 'colour'"),
+        (["tune", "small.toml", "--try", "colour=red"], "--try: no dimension 'colour'"),
+        (["tune", "small.toml", "--try", "epochs"], "'epochs' given; write dimension=value"),
+        (["tune", "small.toml", "--try", "epochs=4"], "epochs has no option '4'; there are 3; 5"),
         (["tune", "small.toml", "--models", ","], "names no model"),
     ],
 )

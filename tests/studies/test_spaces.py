@@ -13,6 +13,7 @@ from dualtower.studies.spaces import (
     TRAINED_SPACE,
     Choice,
     Range,
+    moved,
     one_of,
     settings_at,
     space_of,
@@ -118,3 +119,30 @@ def test_every_variation_of_every_factor_is_valid(tmp_path: Path) -> None:
     for options in FACTORS.values():
         for settings in options.values():
             configured(config, "dat", settings, seed=0)
+
+
+def test_a_place_is_moved_as_a_user_writes_it(tmp_path: Path) -> None:
+    space, start = widened(space_of("dat"), current_settings(small_study(tmp_path).config(), "dat"))
+    asked = {"table_learning_rate": "0.06", "history_form": "attention"}
+    found = moved(space, start, asked)
+    assert found == {**start, "table_learning_rate": 0.06, "history_form": "attention"}
+    assert settings_at(space, found)["training.table_learning_rate"] == 0.06
+    floor, at = widened(space_of("ease"), {"regularization": 100.0})
+    assert moved(floor, at, asked) is None
+    assert moved(floor, at, {"regularization": "10"}) == {"regularization": 10.0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"table_learning_rate": "3"}, "table_learning_rate = 3; it must be a number from 0.001"),
+        ({"table_learning_rate": "high"}, "table_learning_rate = high; it must be a number"),
+        ({"history_form": "mean"}, "history_form has no option 'mean'; there are pools; attention"),
+    ],
+)
+def test_a_place_outside_of_the_space_is_refused(
+    tmp_path: Path, changes: dict[str, str], words: str
+) -> None:
+    space, start = widened(space_of("dat"), current_settings(small_study(tmp_path).config(), "dat"))
+    with pytest.raises(ConfigError, match=f"--try: {words}"):
+        moved(space, start, changes)

@@ -156,6 +156,26 @@ def test_the_first_trials_change_a_third_of_the_dimensions(tmp_path: Path) -> No
     assert search._near_start(other, 1) == found[0]
 
 
+def test_places_asked_for_come_right_after_the_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work_here(monkeypatch)
+    tries: Any = ({"table_learning_rate": "0.05"}, {"neighbours": "100"})
+    plan = plan_of(tmp_path, "two_tower", "item_knn", tries=tries)
+    found = tune_models(plan, silent).tried
+    first, second, third = found["two_tower"]
+    assert second.place == {**first.place, "table_learning_rate": 0.05}
+    assert second.settings["training.table_learning_rate"] == 0.05
+    assert third.place != second.place
+    first, second, third = found["item_knn"]
+    assert second.place == {**first.place, "neighbours": "100"}
+    assert "--try table_learning_rate=0.05 --try neighbours=100 " in plan.command
+    two = replace(plan, tries=({"loss": "softmax, batch", "epochs": "3"},))
+    assert "--try 'loss=softmax, batch;epochs=3' " in two.command
+    without = replace(plan, tries=())
+    assert tune_models(without, silent).tried["item_knn"][1].place != second.place
+
+
 def test_no_trial_is_begun_when_the_minutes_are_over(tmp_path: Path) -> None:
     order = order_of(tmp_path, "item_knn", minutes=1e-9)
     tune_model(order, tmp_path / "trials")

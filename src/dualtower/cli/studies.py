@@ -67,6 +67,15 @@ def tune(
         str,
         typer.Option(help="Dimensions that stay as configured, by commas.", show_default=False),
     ] = "",
+    tries: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--try",
+            help="DIMENSION=VALUE, several by semicolons: try that right after the configuration, "
+            "for every model that has it. May be given again.",
+            show_default=False,
+        ),
+    ] = None,
     confirm: Annotated[
         int,
         typer.Option(
@@ -95,6 +104,7 @@ def tune(
         seed=seed,
         pruning=pruning == "median",
         keep=_names(keep),
+        tries=tuple(_changes(text) for text in tries or ()),
         confirm=confirm,
     )
     found = tune_models(plan, note)
@@ -300,6 +310,13 @@ def _output(name: str, config: Path, results: Path | None) -> Path:
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _changes(text: str) -> dict[str, str]:
+    parts = [part.partition("=") for part in text.split(";")]
+    if not all(name.strip() and value.strip() for name, _, value in parts):
+        fail(f"--try: {text!r} given; write dimension=value, several by semicolons")
+    return {name.strip(): value.strip() for name, _, value in parts}
 
 
 def _numbers(option: str, text: str) -> tuple[int, ...]:

@@ -180,6 +180,19 @@ NOT_READ: dict[str, tuple[str, ...]] = {
 """Dimensions of `TRAINED_SPACE` that a model does not have."""
 
 
+def check_dimensions(option: str, names: Iterable[str]) -> None:
+    """Each must be a dimension of some model.
+
+    Raises:
+        ConfigError: one is not; the message names the command's option.
+    """
+    known = {*TRAINED_SPACE, *(part for space in OWN_SPACE.values() for part in space)}
+    if unknown := sorted(set(names) - known):
+        raise ConfigError(
+            f"{option}: no dimension {unknown[0]!r}; there are {', '.join(sorted(known))}"
+        )
+
+
 def space_of(name: str, keep: Iterable[str] = ()) -> Space:
     """The dimensions of a model or variant.
 
@@ -191,11 +204,7 @@ def space_of(name: str, keep: Iterable[str] = ()) -> Space:
         ConfigError: there is no such model, or no dimension of a name in `keep` for any model.
     """
     base, kept = base_of(name), frozenset(keep)
-    known = {*TRAINED_SPACE, *(part for space in OWN_SPACE.values() for part in space)}
-    if unknown := sorted(kept - known):
-        raise ConfigError(
-            f"--keep: no dimension {unknown[0]!r}; there are {', '.join(sorted(known))}"
-        )
+    check_dimensions("--keep", kept)
     own = {**OWN_SPACE.get(base, {}), **OWN_SPACE.get(name, {})}
     if base in SOLVED:
         return {part: dimension for part, dimension in own.items() if part not in kept}
@@ -236,6 +245,45 @@ def widened(space: Space, current: Mapping[str, Any]) -> tuple[Space, dict[str, 
             dimension = Choice({**dimension.options, AS_CONFIGURED: now})
         wide[part], place[part] = dimension, found[0] if found else AS_CONFIGURED
     return wide, place
+
+
+def moved(
+    space: Space, place: Mapping[str, Any], changes: Mapping[str, str]
+) -> dict[str, Any] | None:
+    """A place with some dimensions changed, or None in a space that lacks one of them.
+
+    Args:
+        space: of a model.
+        place: in it.
+        changes: what to change, as a user writes it: a number in a range, or an option's name.
+
+    Raises:
+        ConfigError: a value is not in its dimension.
+    """
+    if not set(changes) <= set(space):
+        return None
+    found = dict(place)
+    for part, text in changes.items():
+        dimension = space[part]
+        if isinstance(dimension, Choice):
+            if text not in dimension.options:
+                raise ConfigError(
+                    f"--try: {part} has no option {text!r}; there are "
+                    + "; ".join(dimension.options)
+                )
+            found[part] = text
+            continue
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not dimension.low <= value <= dimension.high:
+            raise ConfigError(
+                f"--try: {part} = {text}; it must be a number from {dimension.low:g} to "
+                f"{dimension.high:g}"
+            )
+        found[part] = value
+    return found
 
 
 def settings_at(space: Space, place: Mapping[str, Any]) -> dict[str, Value]:

@@ -3,7 +3,8 @@
 import hashlib
 import importlib.util
 import json
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +17,13 @@ from dualtower.files import write_text
 from dualtower.studies.orders import figure_settings
 from dualtower.studies.plots import tuning_plot
 from dualtower.studies.run import load_or_prepare
-from dualtower.studies.spaces import space_of
+from dualtower.studies.spaces import check_dimensions, moved, space_of, widened
 from dualtower.studies.study import Study, data_checksum, protocol
 from dualtower.studies.tuned import Best, Repeat, Trial, Tuned, tuned_table, write_tuned
 from dualtower.studies.tuning import (
     TuneOrder,
     best_of,
+    current_settings,
     fit_count,
     goes_on,
     next_repeat,
@@ -53,6 +55,9 @@ class TunePlan:
     """Stop a trial that is below the median of the others at the same share of its epochs."""
     keep: tuple[str, ...] = ()
     """Dimensions that stay as configured."""
+    tries: tuple[dict[str, str], ...] = ()
+    """Places to try right after the configuration, each by what differs from it there, for every
+    model that has those dimensions."""
     confirm: int = 0
     """With how many more seeds the best trials are fitted again, beyond trials and minutes."""
 
@@ -67,6 +72,7 @@ class TunePlan:
             f"--seed {self.seed}",
             *([] if self.pruning else ["--pruning none"]),
             *([f"--keep {','.join(self.keep)}"] if self.keep else []),
+            *(f"--try {shlex.quote(_in_one(changes))}" for changes in self.tries),
             *([f"--confirm {self.confirm}"] if self.confirm else []),
         )
 
@@ -87,12 +93,18 @@ def tune_models(plan: TunePlan, say: Callable[[str], None]) -> Tuned:
         raise ConfigError(f"--confirm: {plan.confirm} given; it is a number of seeds, 0 for none")
     if not plan.models or plan.trials < 1 or plan.minutes <= 0 or plan.study.jobs < 1:
         raise ConfigError("tune: names no model, trial, minute or job; it needs some of each")
+    for changes in plan.tries:
+        check_dimensions("--try", changes)
     for name in plan.models:
         space_of(name, plan.keep)
     if importlib.util.find_spec("optuna") is None:
         raise ConfigError("tune: needs optuna: pip install 'dualtower[tune]'")
     check_plots()
     config = plan.study.config()
+    for name in plan.models:
+        space, start = widened(space_of(name, plan.keep), current_settings(config, name))
+        for changes in plan.tries:
+            moved(space, start, changes)
     dataset = load_or_prepare(config, say)
     if split(dataset, config.split).validation.event_count == 0:
         raise DataError(
@@ -192,20 +204,27 @@ def _order(plan: TunePlan, config: RunConfig, name: str) -> TuneOrder:
         seed=plan.seed,
         pruning=plan.pruning,
         keep=plan.keep,
+        tries=plan.tries,
         confirm=plan.confirm,
     )
 
 
 def _key(plan: TunePlan, config: RunConfig, files: object) -> str:
     """Of all that a trial depends on, but for its model: not of how many trials there are."""
-    facts = {
+    facts: dict[str, object] = {
         "files": files,
         "config": figure_settings(config),
         "seed": plan.seed,
         "pruning": plan.pruning,
         "keep": sorted(plan.keep),
     }
+    if plan.tries:
+        facts["tries"] = plan.tries
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _in_one(changes: Mapping[str, str]) -> str:
+    return ";".join(f"{part}={value}" for part, value in changes.items())
 
 
 def _in_words(trials: list[Trial], repeats: list[Repeat]) -> str:

@@ -27,7 +27,7 @@ from dualtower.files import write_json
 from dualtower.fitting import validator
 from dualtower.models import SOLVED
 from dualtower.studies.run import fit_model, without_traces
-from dualtower.studies.spaces import Range, Space, settings_at, space_of, widened
+from dualtower.studies.spaces import Range, Space, moved, settings_at, space_of, widened
 from dualtower.studies.tuned import Best, Repeat, Trial
 from dualtower.studies.variants import base_of, configured, takes_seed
 
@@ -65,6 +65,9 @@ class TuneOrder(Settings):
     """Stop a trial that is below the median of the others at the same share of its epochs."""
     keep: tuple[str, ...] = ()
     """Dimensions that stay as configured."""
+    tries: tuple[dict[str, str], ...] = ()
+    """Places to try right after the configuration, each by what differs from it there; a model
+    without one of the dimensions is spared that trial."""
     confirm: int = Field(default=0, ge=0)
     """With how many more seeds the best trials are fitted again."""
 
@@ -225,15 +228,19 @@ class _Search:
         self._space, self._start = widened(
             space_of(order.model, order.keep), current_settings(order.config, order.model)
         )
+        tries = [moved(self._space, self._start, changes) for changes in order.tries]
+        self._tries = [place for place in tries if place is not None]
 
     def next_trial(self, done: Sequence[Trial]) -> Trial:
-        """Draw a place, unless it is the first, and try it."""
+        """Draw a place, unless it is the first or one that was asked for, and try it."""
         asked = None
         place = self._start
         if done:
             asked = self._ask(done)
             place = dict(asked.params)
-            if len(done) < STARTUP_TRIALS:
+            if len(done) <= len(self._tries):
+                place = self._tries[len(done) - 1]
+            elif len(done) < STARTUP_TRIALS:
                 place = self._near_start(place, len(done))
         settings = settings_at(self._space, place)
         common: dict[str, Any] = {"number": len(done), "place": place, "settings": settings}
