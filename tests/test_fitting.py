@@ -74,6 +74,7 @@ def test_what_is_no_metric_is_named_with_what_is(split: Split, name: str):
 def test_repeats_count_in_validation_where_seen_items_are_kept():
     """Every validation target is in its history: all would be dropped by default."""
     split = leave_last_out_by_hand(tiny_dataset([[1, 2, 3, 1, 2], [2, 3, 1, 3, 1]]))
+    # With this rate the ranks are the same before and after a_v is made exact.
     settings = loop(batch_size=4, negative_count=2, epochs=1, table_learning_rate=0.06)
     with pytest.raises(DataError, match=r"no query has a target to rank.*exclude_seen = false"):
         dt.fit(dat(), split.train, validation=split.validation, training=settings, progress=False)

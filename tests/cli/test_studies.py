@@ -73,7 +73,11 @@ def test_the_other_studies_print_and_write(folder: Path) -> None:
         (["tune", "small.toml", "--keep", "colour"], "no dimension 'colour'"),
         (["tune", "small.toml", "--try", "colour=red"], "--try: no dimension 'colour'"),
         (["tune", "small.toml", "--try", "epochs"], "'epochs' given; write dimension=value"),
-        (["tune", "small.toml", "--try", "epochs=4"], "epochs has no option '4'; there are 3; 5"),
+        (["tune", "small.toml", "--try", "epochs=3;epochs=5"], "names a dimension twice"),
+        (
+            ["tune", "small.toml", "--try", "epochs=4"],
+            "searched has epochs=4; epochs is one of 3; 5",
+        ),
         (["tune", "small.toml", "--models", ","], "names no model"),
     ],
 )

@@ -185,16 +185,27 @@ def test_an_unordered_log_is_shuffled_within_its_parts(
     assert ids[:12] != sorted(ids[:12])
 
 
-def sorted_rows(descending: bool) -> pl.DataFrame:
-    """Twenty users with ten items each, of both parts of a split, sorted by item in each."""
+def sorted_rows(descending: bool = False, swapped: int = 0) -> pl.DataFrame:
+    """Forty users with four training items and two test items, each part sorted by item.
+
+    In each part the next item is another one, but for the first that `swapped` users have: there
+    the first two of the part are swapped.
+    """
     random = np.random.default_rng(3)
-    return pl.DataFrame(
-        {
-            "user_id": np.repeat(np.arange(20), 10),
-            "item_id": np.concatenate([random.permutation(50)[:10] for _ in range(20)]),
-            "split": ["train"] * 8 * 20 + ["test"] * 2 * 20,
-        }
-    ).sort("user_id", "split", "item_id", descending=[False, True, descending])
+    rows = []
+    for user in range(40):
+        items = random.permutation(50)[:6].tolist()
+        parts = {"train": sorted(items[:4]), "test": sorted(items[4:])}
+        for part, own in parts.items():
+            if descending:
+                own.reverse()
+            if part == "train" and user < swapped:
+                own[:2] = own[1::-1]
+            rows += [{"user_id": user, "item_id": item, "split": part} for item in own]
+    return pl.DataFrame(rows)
+
+
+SPLIT_ONLY = Schema(split="split")
 
 
 def order_notes(log: pl.DataFrame, schema: Schema) -> list[str]:
@@ -208,17 +219,29 @@ def test_a_table_sorted_by_item_is_not_taken_for_a_sequence_without_a_word(
     monkeypatch: pytest.MonkeyPatch, descending: bool, size: str, chunk: int
 ) -> None:
     monkeypatch.setattr(arrays, "CHUNK_EVENTS", chunk)
-    (note,) = order_notes(sorted_rows(descending), Schema())
-    # Of 180 rows that follow another of their user, up to one a user begins its test part.
-    assert f" follow one with a {size} item id" in note
+    (note,) = order_notes(sorted_rows(descending), SPLIT_ONLY)
+    assert f" 100% follow one with a {size} item id" in note
     assert "columns.unordered = true" in note
 
 
+def test_a_table_looks_sorted_from_nine_rows_in_ten_on() -> None:
+    # Of 40 · (3 + 1) rows that follow another of their user and part, one a swap is out of order.
+    (note,) = order_notes(sorted_rows(swapped=16), SPLIT_ONLY)
+    assert " 90% follow one with a smaller item id" in note
+    assert not order_notes(sorted_rows(swapped=17), SPLIT_ONLY)
+
+
+def test_repeats_of_an_item_say_nothing_of_the_order() -> None:
+    log = sorted_rows()
+    (note,) = order_notes(pl.concat([log, log]).sort("user_id", "item_id"), Schema())
+    assert " 100% follow one with a smaller item id" in note
+
+
 def test_other_tables_are_taken_as_they_are() -> None:
-    log = sorted_rows(False)
-    assert not order_notes(log, Schema(unordered=True))
-    assert not order_notes(log.sample(fraction=1, shuffle=True, seed=1), Schema())
-    assert not order_notes(log.head(60), Schema())  # so few may be chance
+    log = sorted_rows()
+    assert not order_notes(log, Schema(split="split", unordered=True))
+    assert not order_notes(log.sample(fraction=1, shuffle=True, seed=1), SPLIT_ONLY)
+    assert not order_notes(log.head(24 * 6), SPLIT_ONLY)  # 24 · 4 rows: so few may be chance
     timed = log.with_columns(timestamp=pl.int_range(len(log)))
     assert not order_notes(timed, Schema(timestamp="timestamp"))
 

@@ -254,6 +254,7 @@ def test_two_tastes_at_once_are_both_among_the_best():
         made.append([int(groups[i % 2] * 8 + random.integers(1, 9)) for i in range(16)])
     data = tiny_dataset(made, item_count=49)
     model = MIND(**{**SMALL, "embedding_dim": 8, "history": False, "history_length": 16})
+    # Fifty steps or so: they must be long ones.
     training = TrainingConfig.of(
         epochs=6, batch_size=128, negative_count=32, device="cpu", table_learning_rate=0.06
     )

@@ -13,8 +13,8 @@ from dualtower.studies.spaces import (
     TRAINED_SPACE,
     Choice,
     Range,
-    moved,
     one_of,
+    place_with,
     settings_at,
     space_of,
     widened,
@@ -121,28 +121,29 @@ def test_every_variation_of_every_factor_is_valid(tmp_path: Path) -> None:
             configured(config, "dat", settings, seed=0)
 
 
-def test_a_place_is_moved_as_a_user_writes_it(tmp_path: Path) -> None:
-    space, start = widened(space_of("dat"), current_settings(small_study(tmp_path).config(), "dat"))
+def test_a_place_is_changed_as_a_user_writes_it(tmp_path: Path) -> None:
+    config = small_study(tmp_path).config()
+    space, start = widened(space_of("dat"), current_settings(config, "dat"))
     asked = {"table_learning_rate": "0.06", "history_form": "attention"}
-    found = moved(space, start, asked)
+    found = place_with(space, start, asked)
     assert found == {**start, "table_learning_rate": 0.06, "history_form": "attention"}
     assert settings_at(space, found)["training.table_learning_rate"] == 0.06
     floor, at = widened(space_of("ease"), {"regularization": 100.0})
-    assert moved(floor, at, asked) is None
-    assert moved(floor, at, {"regularization": "10"}) == {"regularization": 10.0}
+    assert place_with(floor, at, asked) is None
+    assert place_with(floor, at, {"regularization": "10"}) == {"regularization": 10.0}
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    "changes",
     [
-        ({"table_learning_rate": "3"}, "table_learning_rate = 3; it must be a number from 0.001"),
-        ({"table_learning_rate": "high"}, "table_learning_rate = high; it must be a number"),
-        ({"history_form": "mean"}, "history_form has no option 'mean'; there are pools; attention"),
+        {"table_learning_rate": "3"},
+        {"table_learning_rate": "high"},
+        {"table_learning_rate": "nan"},
+        {"history_form": "mean"},
+        {"neighbours": "100"},
     ],
 )
-def test_a_place_outside_of_the_space_is_refused(
-    tmp_path: Path, changes: dict[str, str], words: str
-) -> None:
-    space, start = widened(space_of("dat"), current_settings(small_study(tmp_path).config(), "dat"))
-    with pytest.raises(ConfigError, match=f"--try: {words}"):
-        moved(space, start, changes)
+def test_there_is_no_place_outside_of_the_space(tmp_path: Path, changes: dict[str, str]) -> None:
+    config = small_study(tmp_path).config()
+    space, start = widened(space_of("dat"), current_settings(config, "dat"))
+    assert place_with(space, start, changes) is None

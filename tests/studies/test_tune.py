@@ -176,6 +176,37 @@ def test_places_asked_for_come_right_after_the_configuration(
     assert tune_models(without, silent).tried["item_knn"][1].place != second.place
 
 
+@pytest.mark.parametrize(
+    ("models", "tries", "words"),
+    [
+        (
+            ("wals", "ease"),
+            ({"regularization": "0.01"},),
+            "regularization=0.01; regularization is a number from 0.1 to 300 for wals; "
+            "regularization is a number from 10 to 3000 for ease",
+        ),
+        (("dat",), ({"history_form": "mean"},), "is one of pools; attention for dat"),
+        (("dat",), ({"epochs": "3"},), "name a dimension of one of them that --keep does not keep"),
+        (("dat",), ({"normalise": "True"},) * 3, "3 places and --trials 3"),
+    ],
+)
+def test_a_place_of_no_model_s_space_is_refused(
+    tmp_path: Path, models: tuple[str, ...], tries: Any, words: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"--try: .*{words}"):
+        tune_models(plan_of(tmp_path, *models, tries=tries), silent)
+
+
+def test_a_place_that_one_model_has_is_tried_by_that_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work_here(monkeypatch)
+    plan = plan_of(tmp_path, "wals", "ease", tries=({"regularization": "5"},))
+    tried = tune_models(plan, silent).tried
+    assert tried["wals"][1].settings["regularization"] == 5.0
+    assert tried["ease"][1].settings["regularization"] != 5.0
+
+
 def test_no_trial_is_begun_when_the_minutes_are_over(tmp_path: Path) -> None:
     order = order_of(tmp_path, "item_knn", minutes=1e-9)
     tune_model(order, tmp_path / "trials")

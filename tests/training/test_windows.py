@@ -128,21 +128,28 @@ def test_the_order_depends_on_the_seed_alone():
     assert order(made, 7) != order(made, 8)
 
 
-@pytest.mark.parametrize("part", ["train", "test", "everything"])
+@pytest.mark.parametrize("part", ["train", "later half", "test", "everything"])
 @pytest.mark.parametrize(("history_length", "target_length"), [(4, 6), (1, 1), (100, 100)])
 def test_a_log_without_order_has_another_one_each_epoch(
     part: str, history_length: int, target_length: int
 ):
     ordered = random_dataset()
-    dataset = replace(ordered, schema=Schema(unordered=True))
-    split = leave_last_out_by_hand(dataset)
-    log = dataset.everything() if part == "everything" else getattr(split, part)
+    weights = np.arange(ordered.event_count, dtype=np.float32)
+    dataset = replace(ordered, schema=Schema(unordered=True), weights=weights)
+    everything, split = dataset.everything(), leave_last_out_by_hand(dataset)
+    views = {
+        "everything": everything,
+        "later half": replace(everything, start=(everything.start + everything.end) // 2),
+    }
+    log = views[part] if part in views else getattr(split, part)
     made = windows(log, history_length=history_length, target_length=target_length)
     orders = []
     for seed in (0, 3, 3):
         # By query: (events known before the target, the target's event, the items known).
         found: dict[int, list[tuple[int, int, list[int]]]] = {}
         for batch in made.epoch(seed):
+            assert batch.weights is not None
+            assert batch.weights.tolist() == batch.context["event"].values.tolist()
             for event, query, item, before, earlier in targets(batch):
                 assert item == dataset.items[event]
                 known = earlier + before

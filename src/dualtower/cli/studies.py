@@ -316,7 +316,10 @@ def _changes(text: str) -> dict[str, str]:
     parts = [part.partition("=") for part in text.split(";")]
     if not all(name.strip() and value.strip() for name, _, value in parts):
         fail(f"--try: {text!r} given; write dimension=value, several by semicolons")
-    return {name.strip(): value.strip() for name, _, value in parts}
+    changes = {name.strip(): value.strip() for name, _, value in parts}
+    if len(changes) < len(parts):
+        fail(f"--try: {text!r} names a dimension twice")
+    return changes
 
 
 def _numbers(option: str, text: str) -> tuple[int, ...]:

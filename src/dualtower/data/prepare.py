@@ -36,8 +36,8 @@ from dualtower.schema import Schema
 MAXIMUM_ROWS = 2**31 - 2
 """Most queries or items: their rows are 32-bit numbers, and row 0 is the unknown."""
 _SORTED_SHARE = 0.9
-"""So many of the events at least follow one with a smaller item id where a table is sorted by it,
-each part of the split by itself; half of them do by chance."""
+"""From this share on of events that follow one with a smaller (or a larger) item id a table looks
+sorted by it; by chance it is a half."""
 _FEWEST_PAIRS = 100
 """With fewer events that follow another it may be chance."""
 
@@ -193,7 +193,7 @@ def _build(
     )
     notes = [*interactions.notes, *queries.notes, *items.notes]
     if not (schema.timestamp or schema.position or schema.unordered):
-        notes += _order_note(logs.offsets, events.items)
+        notes += _order_note(logs.offsets, events.items, events.split)
     dropped = {**interactions.dropped, **logs.dropped}
     dataset = Dataset(
         schema=schema,
@@ -267,26 +267,33 @@ def _write_logs(
     return _keep_core(logs, schema, filter, folder)
 
 
-def _order_note(offsets: npt.NDArray[np.int64], items: npt.NDArray[np.int32]) -> list[str]:
-    """A line where the rows of a log of which no order is known are sorted by item id.
+def _order_note(
+    offsets: npt.NDArray[np.int64],
+    items: npt.NDArray[np.int32],
+    split: npt.NDArray[np.int8] | None,
+) -> list[str]:
+    """A line where the rows of a log of which no order is known look sorted by item id.
 
-    A model would take that for a sequence: read the small ids, predict the large ones.
+    A model would take that for a sequence: read the small ids, predict the large ones. Looked at
+    are the events that follow a different item of the same query and part of the split.
     """
-    smaller = larger = pairs = 0
+    smaller = larger = 0
     for first, last in query_chunks(offsets):
         begin, end = offsets[first], offsets[last]
         follows = np.ones(end - begin, dtype=bool)
         follows[offsets[first:last][np.diff(offsets[first : last + 1]) > 0] - begin] = False
+        if split is not None:
+            follows &= np.diff(split[begin:end], prepend=0) == 0
         step = np.diff(items[begin:end], prepend=0)[follows]
         smaller, larger = smaller + int((step > 0).sum()), larger + int((step < 0).sum())
-        pairs += len(step)
-    if pairs < _FEWEST_PAIRS or max(smaller, larger) < _SORTED_SHARE * pairs:
+    pairs, most = smaller + larger, max(smaller, larger)
+    if pairs < _FEWEST_PAIRS or most < _SORTED_SHARE * pairs:
         return []
-    share, size = max((smaller / pairs, "smaller"), (larger / pairs, "larger"))
     return [
         "columns: neither timestamp nor position is named, so each query's rows count as they "
-        f"stand, but {share:.0%} follow one with a {size} item id: that is a sorted table, not "
-        "what happened first; name the column that tells, or set columns.unordered = true"
+        f"stand, but {most / pairs:.0%} follow one with a "
+        f"{'smaller' if most == smaller else 'larger'} item id: that looks like a sorted table, "
+        "not like what happened first; name the column that tells, or set columns.unordered = true"
     ]
 
 

@@ -133,7 +133,7 @@ FACTORS: dict[str, Options] = {
     },
     "batch_size": _each("training.batch_size", 256, 512, 1024, 2048, 4096),
     "learning_rate": _each("training.learning_rate", 0.001, 0.003, 0.006, 0.01, 0.02),
-    "table_learning_rate": _each("training.table_learning_rate", 0.01, 0.03, 0.06, 0.1, 0.2),
+    "table_learning_rate": _each("training.table_learning_rate", 0.006, 0.02, 0.06, 0.2),
     "precision": _each("training.precision", "float32", "bfloat16"),
     "epochs": _each("training.epochs", 3, 5, 8, 12, 18, 25),
 }

@@ -247,43 +247,40 @@ def widened(space: Space, current: Mapping[str, Any]) -> tuple[Space, dict[str, 
     return wide, place
 
 
-def moved(
+def place_with(
     space: Space, place: Mapping[str, Any], changes: Mapping[str, str]
 ) -> dict[str, Any] | None:
-    """A place with some dimensions changed, or None in a space that lacks one of them.
+    """A place with some dimensions changed; None where the space lacks one, or a value in it.
 
     Args:
         space: of a model.
         place: in it.
         changes: what to change, as a user writes it: a number in a range, or an option's name.
-
-    Raises:
-        ConfigError: a value is not in its dimension.
     """
-    if not set(changes) <= set(space):
-        return None
     found = dict(place)
     for part, text in changes.items():
-        dimension = space[part]
-        if isinstance(dimension, Choice):
-            if text not in dimension.options:
-                raise ConfigError(
-                    f"--try: {part} has no option {text!r}; there are "
-                    + "; ".join(dimension.options)
-                )
-            found[part] = text
-            continue
-        try:
-            value = float(text)
-        except ValueError:
-            value = float("nan")
-        if not dimension.low <= value <= dimension.high:
-            raise ConfigError(
-                f"--try: {part} = {text}; it must be a number from {dimension.low:g} to "
-                f"{dimension.high:g}"
-            )
+        value = _value_in(space[part], text) if part in space else None
+        if value is None:
+            return None
         found[part] = value
     return found
+
+
+def _value_in(dimension: Dimension, text: str) -> float | str | None:
+    if isinstance(dimension, Choice):
+        return text if text in dimension.options else None
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if dimension.low <= value <= dimension.high else None
+
+
+def in_words(dimension: Dimension) -> str:
+    """What values a dimension has."""
+    if isinstance(dimension, Choice):
+        return "one of " + "; ".join(dimension.options)
+    return f"a number from {dimension.low:g} to {dimension.high:g}"
 
 
 def settings_at(space: Space, place: Mapping[str, Any]) -> dict[str, Value]:

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dualtower.config import RunConfig
 from dualtower.data.splits import split
@@ -17,7 +18,14 @@ from dualtower.files import write_text
 from dualtower.studies.orders import figure_settings
 from dualtower.studies.plots import tuning_plot
 from dualtower.studies.run import load_or_prepare
-from dualtower.studies.spaces import check_dimensions, moved, space_of, widened
+from dualtower.studies.spaces import (
+    Space,
+    check_dimensions,
+    in_words,
+    place_with,
+    space_of,
+    widened,
+)
 from dualtower.studies.study import Study, data_checksum, protocol
 from dualtower.studies.tuned import Best, Repeat, Trial, Tuned, tuned_table, write_tuned
 from dualtower.studies.tuning import (
@@ -93,18 +101,18 @@ def tune_models(plan: TunePlan, say: Callable[[str], None]) -> Tuned:
         raise ConfigError(f"--confirm: {plan.confirm} given; it is a number of seeds, 0 for none")
     if not plan.models or plan.trials < 1 or plan.minutes <= 0 or plan.study.jobs < 1:
         raise ConfigError("tune: names no model, trial, minute or job; it needs some of each")
-    for changes in plan.tries:
-        check_dimensions("--try", changes)
+    if len(plan.tries) >= plan.trials:
+        raise ConfigError(
+            f"--try: {len(plan.tries)} places and --trials {plan.trials}; the configuration is the "
+            "first trial, so there must be more trials than places"
+        )
     for name in plan.models:
         space_of(name, plan.keep)
     if importlib.util.find_spec("optuna") is None:
         raise ConfigError("tune: needs optuna: pip install 'dualtower[tune]'")
     check_plots()
     config = plan.study.config()
-    for name in plan.models:
-        space, start = widened(space_of(name, plan.keep), current_settings(config, name))
-        for changes in plan.tries:
-            moved(space, start, changes)
+    _check_tries(plan, config)
     dataset = load_or_prepare(config, say)
     if split(dataset, config.split).validation.event_count == 0:
         raise DataError(
@@ -138,6 +146,28 @@ def tune_models(plan: TunePlan, say: Callable[[str], None]) -> Tuned:
     write_text(path.with_suffix(".md"), f"{tuned_table(tuned)}\n")
     write_text(path.with_suffix(".svg"), tuning_plot(tuned))
     return tuned
+
+
+def _check_tries(plan: TunePlan, config: RunConfig) -> None:
+    """Every place to try must be one of some model's space."""
+    spaces: dict[str, tuple[Space, dict[str, Any]]] = {
+        name: widened(space_of(name, plan.keep), current_settings(config, name))
+        for name in plan.models
+    }
+    for changes in plan.tries:
+        check_dimensions("--try", changes)
+        if any(place_with(*found, changes) is not None for found in spaces.values()):
+            continue
+        here = [
+            f"{part} is {in_words(space[part])} for {name}"
+            for part in changes
+            for name, (space, _) in spaces.items()
+            if part in space
+        ]
+        raise ConfigError(
+            f"--try: none of the models searched has {_in_one(changes)}; "
+            + ("; ".join(here) or "name a dimension of one of them that --keep does not keep")
+        )
 
 
 def _search(

@@ -1,7 +1,7 @@
 """The search for a model's best settings on validation: trials one after another, each kept.
 
-Trial n is drawn by TPE from what trials 0 … n − 1 found, with a seed of n's own. So a search that
-goes on after a kill draws what it would have drawn without it.
+But for the first few, trial n is drawn by TPE from what trials 0 … n − 1 found, with a seed of n's
+own. So a search that goes on after a kill draws what it would have drawn without it.
 
 The best of many trials is partly the luckiest: fitted again it falls back. `confirm` fits the best
 few with more seeds, on all validation queries, and takes the best mean.
@@ -27,7 +27,7 @@ from dualtower.files import write_json
 from dualtower.fitting import validator
 from dualtower.models import SOLVED
 from dualtower.studies.run import fit_model, without_traces
-from dualtower.studies.spaces import Range, Space, moved, settings_at, space_of, widened
+from dualtower.studies.spaces import Range, Space, place_with, settings_at, space_of, widened
 from dualtower.studies.tuned import Best, Repeat, Trial
 from dualtower.studies.variants import base_of, configured, takes_seed
 
@@ -67,7 +67,7 @@ class TuneOrder(Settings):
     """Dimensions that stay as configured."""
     tries: tuple[dict[str, str], ...] = ()
     """Places to try right after the configuration, each by what differs from it there; a model
-    without one of the dimensions is spared that trial."""
+    that has no such place is spared the trial."""
     confirm: int = Field(default=0, ge=0)
     """With how many more seeds the best trials are fitted again."""
 
@@ -228,7 +228,7 @@ class _Search:
         self._space, self._start = widened(
             space_of(order.model, order.keep), current_settings(order.config, order.model)
         )
-        tries = [moved(self._space, self._start, changes) for changes in order.tries]
+        tries = [place_with(self._space, self._start, changes) for changes in order.tries]
         self._tries = [place for place in tries if place is not None]
 
     def next_trial(self, done: Sequence[Trial]) -> Trial:

@@ -290,7 +290,10 @@ def _print(log: Log) -> dict[str, Any]:
     checksum = 0
     for array in arrays:
         checksum = zlib.crc32(np.ascontiguousarray(array).data, checksum)
-    return {"space": dataset.space().to_dict(), "events": log.event_count, "checksum": checksum}
+    found = {"space": dataset.space().to_dict(), "events": log.event_count, "checksum": checksum}
+    if dataset.schema.unordered:
+        found["order"] = "new each epoch"
+    return found
 
 
 def _examples(model: TrainedModel, log: Log, config: TrainingConfig) -> Windows | Pairs:

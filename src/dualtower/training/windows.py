@@ -108,7 +108,11 @@ class Windows:
         return len(self._chunks(np.random.default_rng(0)))
 
     def epoch(self, seed: int) -> Iterator[Batch]:
-        """All windows once, in an order drawn from `seed`, in batches of about `batch_size`."""
+        """All windows once, in an order drawn from `seed`, in batches of about `batch_size`.
+
+        Args:
+            seed: from 0, below 2³².
+        """
         rng = np.random.default_rng(seed)
         chunks = self._chunks(rng)
         for index in rng.permutation(len(chunks)):
@@ -169,7 +173,8 @@ class Windows:
         """Which event stands at each position of the queries' logs in this epoch.
 
         Itself, but for the view's events of a log without an order: those change places, the same
-        way in all of the epoch's batches. Sorts the logs of the batch's queries.
+        way in all of the epoch's batches. Sorts the whole logs of the batch's queries: a log that
+        has windows in many batches is sorted for each of them.
         """
         if not self._log.dataset.schema.unordered:
             return lambda positions: positions
