@@ -14,14 +14,13 @@ from dualtower.models.two_tower import TwoTower
 from dualtower.studies import tuning, workers
 from dualtower.studies.floors import floor
 from dualtower.studies.run import fit_model, load_or_prepare, without_traces
+from dualtower.studies.trials import read_repeats, read_trials
 from dualtower.studies.tune import TunePlan, tune_models
 from dualtower.studies.tuned import Repeat, Trial, read_tuned, tuned_table
 from dualtower.studies.tuning import (
     TuneOrder,
     best_of,
     finalists,
-    read_repeats,
-    read_trials,
     tune_model,
 )
 from dualtower.studies.variants import configured

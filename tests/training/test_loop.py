@@ -183,7 +183,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path):
         trained(*WINDOWS_LEAVE_OUT, epochs=1, log=other, checkpoint=folder)
 
 
-@pytest.mark.parametrize("change", ["values", "none", "times", "categories"])
+@pytest.mark.parametrize("change", ["values", "none", "times", "order", "categories"])
 def test_a_checkpoint_of_other_features_is_refused(change: str, tmp_path: Path):
     """Same events; without the check another feature's weights are taken, or none fit."""
     folder = str(tmp_path / "checkpoint")
@@ -195,6 +195,7 @@ def test_a_checkpoint_of_other_features_is_refused(change: str, tmp_path: Path):
         "values": {"item_features": {"colour": replace(colour, values=colour.values[::-1])}},
         "none": {"item_features": {}},
         "times": {"times": np.arange(dataset.event_count)},
+        "order": {"schema": dataset.schema.model_copy(update={"unordered": True})},
         "categories": {"item_categories": np.ones_like(dataset.item_categories)},
     }[change]
     log = replace(split.train, dataset=replace(dataset, **other))

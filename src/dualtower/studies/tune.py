@@ -27,19 +27,21 @@ from dualtower.studies.spaces import (
     widened,
 )
 from dualtower.studies.study import Study, data_checksum, protocol
+from dualtower.studies.trials import (
+    fit_count,
+    read_repeats,
+    read_trials,
+    write_repeat,
+    write_trial,
+)
 from dualtower.studies.tuned import Best, Repeat, Trial, Tuned, tuned_table, write_tuned
 from dualtower.studies.tuning import (
     TuneOrder,
     best_of,
     current_settings,
-    fit_count,
     goes_on,
     next_repeat,
-    read_repeats,
-    read_trials,
     repeat_count,
-    write_repeat,
-    write_trial,
 )
 from dualtower.studies.worker import Task
 from dualtower.studies.workers import Job, run_jobs

@@ -23,11 +23,11 @@ from dualtower.data.splits import split
 from dualtower.errors import DataError, DualtowerError
 from dualtower.evaluation.evaluate import validation_metric
 from dualtower.evaluation.results import Value
-from dualtower.files import write_json
 from dualtower.fitting import validator
 from dualtower.models import SOLVED
 from dualtower.studies.run import fit_model, without_traces
 from dualtower.studies.spaces import Range, Space, place_with, settings_at, space_of, widened
+from dualtower.studies.trials import has_repeat, read_trials, write_repeat, write_trial
 from dualtower.studies.tuned import Best, Repeat, Trial
 from dualtower.studies.variants import base_of, configured, takes_seed
 
@@ -133,7 +133,7 @@ def next_repeat(
         return None
     for trial in chosen:
         for added in range(1, order.confirm + 1):
-            if not _repeat_file(folder, trial.number, added).is_file():
+            if not has_repeat(folder, trial.number, added):
                 return trial, added
     return None
 
@@ -141,45 +141,6 @@ def next_repeat(
 def repeat_count(order: TuneOrder) -> int:
     """The most fits that confirming a model takes."""
     return order.confirm * (1 + FINALISTS) if takes_seed(order.model) else 0
-
-
-def read_repeats(folder: Path, confirm: int) -> list[Repeat]:
-    """What was fitted again of a model's trials, by trial and seed.
-
-    Of all its trials: more of them may have taken the place of some that were confirmed before.
-    """
-    files = _repeat_files(folder, confirm)
-    return [Repeat.model_validate_json(file.read_bytes()) for file in files]
-
-
-def fit_count(folder: Path, confirm: int) -> int:
-    """How many fits of a model are finished: trials, and what was fitted again of them."""
-    return trial_count(folder) + len(_repeat_files(folder, confirm))
-
-
-def write_repeat(folder: Path, repeat: Repeat) -> None:
-    """Keep a finished repeat."""
-    file = _repeat_file(folder, repeat.trial, repeat.added_seed)
-    write_json(file, repeat.model_dump(mode="json"))
-
-
-def read_trials(folder: Path) -> list[Trial]:
-    """The finished trials of a model, in order."""
-    files = (_trial_file(folder, number) for number in range(trial_count(folder)))
-    return [Trial.model_validate_json(file.read_bytes()) for file in files]
-
-
-def trial_count(folder: Path) -> int:
-    """How many trials of a model are finished."""
-    number = 0
-    while _trial_file(folder, number).is_file():
-        number += 1
-    return number
-
-
-def write_trial(folder: Path, trial: Trial) -> None:
-    """Keep a finished trial."""
-    write_json(_trial_file(folder, trial.number), trial.model_dump(mode="json"))
 
 
 def best_of(trials: Sequence[Trial], repeats: Sequence[Repeat] = ()) -> Best | None:
@@ -416,20 +377,3 @@ def _falls_behind(asked: "optuna.Trial", curve: Sequence[float], epochs: int) ->
 def _complete(trials: Sequence[Trial]) -> list[Trial]:
     """Those that were finished, with a metric."""
     return [trial for trial in trials if trial.state == "complete" and trial.metric is not None]
-
-
-def _trial_file(folder: Path, number: int) -> Path:
-    return folder / f"{number:04}.json"
-
-
-def _repeat_files(folder: Path, confirm: int) -> list[Path]:
-    files = (
-        _repeat_file(folder, number, added)
-        for number in range(trial_count(folder))
-        for added in range(1, confirm + 1)
-    )
-    return [file for file in files if file.is_file()]
-
-
-def _repeat_file(folder: Path, trial: int, added_seed: int) -> Path:
-    return folder / f"{trial:04}-seed-{added_seed}.json"

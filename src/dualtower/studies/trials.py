@@ -1,0 +1,67 @@
+"""The files of a search: a model's finished trials, and what was fitted again of them."""
+
+from pathlib import Path
+
+from dualtower.files import write_json
+from dualtower.studies.tuned import Repeat, Trial
+
+
+def read_trials(folder: Path) -> list[Trial]:
+    """The finished trials of a model, in order."""
+    files = (_trial_file(folder, number) for number in range(trial_count(folder)))
+    return [Trial.model_validate_json(file.read_bytes()) for file in files]
+
+
+def trial_count(folder: Path) -> int:
+    """How many trials of a model are finished."""
+    number = 0
+    while _trial_file(folder, number).is_file():
+        number += 1
+    return number
+
+
+def write_trial(folder: Path, trial: Trial) -> None:
+    """Keep a finished trial."""
+    write_json(_trial_file(folder, trial.number), trial.model_dump(mode="json"))
+
+
+def read_repeats(folder: Path, confirm: int) -> list[Repeat]:
+    """What was fitted again of a model's trials, by trial and seed.
+
+    Of all its trials: more of them may have taken the place of some that were confirmed before.
+    """
+    files = _repeat_files(folder, confirm)
+    return [Repeat.model_validate_json(file.read_bytes()) for file in files]
+
+
+def write_repeat(folder: Path, repeat: Repeat) -> None:
+    """Keep a finished repeat."""
+    file = _repeat_file(folder, repeat.trial, repeat.added_seed)
+    write_json(file, repeat.model_dump(mode="json"))
+
+
+def has_repeat(folder: Path, trial: int, added_seed: int) -> bool:
+    """Whether a trial was fitted again with that seed."""
+    return _repeat_file(folder, trial, added_seed).is_file()
+
+
+def fit_count(folder: Path, confirm: int) -> int:
+    """How many fits of a model are finished: trials, and what was fitted again of them."""
+    return trial_count(folder) + len(_repeat_files(folder, confirm))
+
+
+def _trial_file(folder: Path, number: int) -> Path:
+    return folder / f"{number:04}.json"
+
+
+def _repeat_files(folder: Path, confirm: int) -> list[Path]:
+    files = (
+        _repeat_file(folder, number, added)
+        for number in range(trial_count(folder))
+        for added in range(1, confirm + 1)
+    )
+    return [file for file in files if file.is_file()]
+
+
+def _repeat_file(folder: Path, trial: int, added_seed: int) -> Path:
+    return folder / f"{trial:04}-seed-{added_seed}.json"
