@@ -12,7 +12,7 @@ from dualtower.evaluation.evaluate import evaluate
 from dualtower.studies import floors, orders
 from dualtower.studies.run import fit_model, without_traces
 from dualtower.studies.study import Entry, Study, measure
-from dualtower.studies.tuned import Best, Tuned, write_tuned
+from dualtower.studies.tuned import Best, Trial, Tuned, write_tuned
 from dualtower.studies.variants import configured
 from tests.studies.runs import CONFIG, kill_after, small_study, work_here
 
@@ -182,6 +182,8 @@ def tuned_file(path: Path, checksum: str | None) -> Path:
         seconds=9.0,
     )
     floor = best.model_copy(update={"settings": {"regularization": 7.0}})
+    as_it_stood = best.model_copy(update={"settings": {}, "trial": 0})
+    first = Trial(number=0, state="complete", settings={"training.learning_rate": 0.0123})
     tuned = Tuned(
         command="tune",
         data={"name": "small", "sha256": checksum},  # type: ignore[arg-type]
@@ -192,8 +194,8 @@ def tuned_file(path: Path, checksum: str | None) -> Path:
         trials=5,
         minutes=1,
         seed=0,
-        best={"dat": best, "ease": floor},
-        tried={},
+        best={"dat": best, "ease": floor, "fm": as_it_stood},
+        tried={"fm": (first,)},
     )
     write_tuned(path, tuned)
     return path
@@ -206,11 +208,13 @@ def test_tuned_settings_are_used_by_a_model_and_its_variants(
     files = measure(plan, [Entry("popularity")], silent).dataset.source["files"]
     tuned = tuned_file(tmp_path / "tuned.json", files["interactions"][0]["sha256"])
     plan = Study(**{**vars(plan), "tuned": tuned})
-    entries = [Entry("dat"), Entry("dat_learned"), Entry("ease"), Entry("popularity")]
+    entries = [Entry(name) for name in ("dat", "dat_learned", "ease", "fm", "popularity")]
     found = measure(plan, entries, silent)
     assert found.runs[0].settings == {"model.history": False, "model.query_id": True}
     assert found.runs[1].settings == found.runs[0].settings
     assert found.runs[2].settings == {"regularization": 7.0}
+    # What stays as configured is the configuration that was searched, not that of today.
+    assert found.runs[3].settings == {"training.learning_rate": 0.0123}
     assert "--tuned" in plan.command("study table2")
 
 

@@ -91,11 +91,14 @@ class Tuned(Settings):
     def settings_of(self, name: str) -> dict[str, Value] | None:
         """The settings for a model or variant; a variant without its own has its model's.
 
-        None where neither was tuned.
+        Of a model that stays as configured they are those of the configuration that was searched,
+        whatever has become of it since. None where neither was tuned.
         """
         for found in (name, base_of(name)):
             if found in self.best:
-                return dict(self.best[found].settings)
+                best, tried = self.best[found], self.tried.get(found, ())
+                searched = {trial.number: trial.settings for trial in tried}
+                return dict(best.settings or searched.get(best.trial, {}))
         return None
 
 
