@@ -27,8 +27,8 @@ def test_from_tuning_to_the_table(folder: Path) -> None:
     models = ("--models", "item_knn,ease,popularity", "--data", ".")
     tuned = run("tune", "small.toml", *models, "--trials", "2", "--json")
     assert tuned.exit_code == 0, tuned.stderr
-    best = json.loads(tuned.stdout)["best"]
-    assert list(best) == ["item_knn", "ease", "popularity"]
+    search = json.loads(tuned.stdout)
+    assert list(search["best"]) == ["item_knn", "ease", "popularity"]
     assert (folder / "results" / "tuned-small.svg").is_file()
     options = (*models, "--tuned", "results/tuned-small.json", "--validation")
     table = run("study", "table2", "small.toml", *options)
@@ -42,7 +42,8 @@ def test_from_tuning_to_the_table(folder: Path) -> None:
         "--results results/table2-small.json"
     )
     for row in found["runs"]:
-        assert row["settings"] == best[row["model"]]["settings"]
+        trial = search["best"][row["model"]]["trial"]
+        assert row["settings"] == search["tried"][row["model"]][trial]["settings"]
 
 
 def test_the_other_studies_print_and_write(folder: Path) -> None:
