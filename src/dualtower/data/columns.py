@@ -9,6 +9,9 @@ import numpy.typing as npt
 
 from dualtower.schema import Feature, FeatureKind
 
+Positions = npt.NDArray[np.int64]
+"""Places in flat arrays."""
+
 
 @dataclass(frozen=True)
 class Ragged:
@@ -78,9 +81,7 @@ def take_ranges(
     return Ragged(np.asarray(values[positions], dtype=np.int32), offsets)
 
 
-def positions_in(
-    start: npt.NDArray[np.int64], end: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def positions_in(start: Positions, end: Positions) -> tuple[Positions, Positions]:
     """The positions `start[r]` to `end[r] - 1` of every r, one range behind another.
 
     Args:

@@ -8,15 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from dualtower.data.columns import QueryBatch, take_ranges
+from dualtower.data.columns import Positions, QueryBatch, positions_in, take_ranges
 from dualtower.data.dataset import Dataset
 from dualtower.evaluation.pairs import Pairs, distinct_pairs
 from dualtower.evaluation.score_ranking import ScoreRanker
 from dualtower.evaluation.vector_ranking import VectorRanker
 from dualtower.models.base import Model, VectorModel
 from dualtower.progress import progress_bar
-
-Positions = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -71,10 +69,8 @@ def every_event(
         same_time_history: whether the model is told of events of the target's very time, which a
             basket's items are for one another. They are left out of the ranking in any case.
     """
-    lengths = end - start
-    queries = np.repeat(np.arange(len(start)), lengths)
-    first = np.cumsum(lengths) - lengths
-    targets = np.arange(lengths.sum()) - np.repeat(first - start, lengths)
+    queries = np.repeat(np.arange(len(start)), end - start)
+    targets, _ = positions_in(start, end)
     known = targets if same_time_history else time_starts(dataset)[targets]
     return Cuts(queries, targets, known, targets)
 

@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dualtower.config import RunConfig
 from dualtower.data.splits import split
@@ -18,14 +17,7 @@ from dualtower.files import write_text
 from dualtower.studies.orders import figure_settings
 from dualtower.studies.plots import tuning_plot
 from dualtower.studies.run import load_or_prepare
-from dualtower.studies.spaces import (
-    Space,
-    check_dimensions,
-    in_words,
-    place_with,
-    space_of,
-    widened,
-)
+from dualtower.studies.spaces import check_dimensions, in_words, place_with, space_of
 from dualtower.studies.study import Study, data_checksum, protocol
 from dualtower.studies.trials import (
     fit_count,
@@ -38,10 +30,10 @@ from dualtower.studies.tuned import Best, Repeat, Trial, Tuned, tuned_table, wri
 from dualtower.studies.tuning import (
     TuneOrder,
     best_of,
-    current_settings,
     goes_on,
     next_repeat,
     repeat_count,
+    searched_space,
 )
 from dualtower.studies.worker import Task
 from dualtower.studies.workers import Job, run_jobs
@@ -152,10 +144,7 @@ def tune_models(plan: TunePlan, say: Callable[[str], None]) -> Tuned:
 
 def _check_tries(plan: TunePlan, config: RunConfig) -> None:
     """Every place to try must be one of some model's space."""
-    spaces: dict[str, tuple[Space, dict[str, Any]]] = {
-        name: widened(space_of(name, plan.keep), current_settings(config, name))
-        for name in plan.models
-    }
+    spaces = {name: searched_space(config, name, plan.keep) for name in plan.models}
     for changes in plan.tries:
         check_dimensions("--try", changes)
         if any(place_with(*found, changes) is not None for found in spaces.values()):

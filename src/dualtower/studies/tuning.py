@@ -9,7 +9,7 @@ few with more seeds, on all validation queries, and takes the best mean.
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -186,9 +186,7 @@ class _Search:
         self._order, self._parts = order, parts
         self._solved = base_of(order.model) in SOLVED
         self._config = without_traces(order.config)
-        self._space, self._start = widened(
-            space_of(order.model, order.keep), current_settings(order.config, order.model)
-        )
+        self._space, self._start = searched_space(order.config, order.model, order.keep)
         tries = [place_with(self._space, self._start, changes) for changes in order.tries]
         self._tries = [place for place in tries if place is not None]
 
@@ -329,6 +327,19 @@ class _Search:
                 )
             )
         return study.ask(distributions)
+
+
+def searched_space(
+    config: RunConfig, name: str, keep: Iterable[str]
+) -> tuple[Space, dict[str, Any]]:
+    """The space of a model or variant with the configured values in it, and where they are.
+
+    Args:
+        config: the run as configured.
+        name: of the model or variant.
+        keep: names of dimensions that stay as configured.
+    """
+    return widened(space_of(name, keep), current_settings(config, name))
 
 
 def current_settings(config: RunConfig, name: str) -> dict[str, Any]:

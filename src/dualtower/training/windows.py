@@ -6,11 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dualtower.data.columns import FeatureColumn, Ragged, positions_in, take_ranges
+from dualtower.data.columns import FeatureColumn, Positions, Ragged, positions_in
 from dualtower.data.dataset import Log
 from dualtower.data.sorting import scrambled
-
-Positions = npt.NDArray[np.int64]
 
 _LONG = 1_000
 """A window that a huge basket makes longer than this holds only what its targets may see."""
@@ -143,10 +141,9 @@ class Windows:
         log_start = dataset.offsets[queries]
         begin = self._begin(log_start, start)
         window = np.repeat(np.arange(len(windows)), end - start)
-        places = np.arange((end - begin).max(), dtype=np.int32)
-        position = take_ranges(places, start - begin, end - begin).values.astype(np.int64)
-        event = events_at(position + begin[window])
-        known = self._known(window, position, begin, end)
+        places, _ = positions_in(start, end)
+        event = events_at(places)
+        known = self._known(window, places - begin[window], begin, end)
         lengths = end - begin
         if lengths.max() > _LONG:
             seen = np.ones_like(lengths)
@@ -220,10 +217,8 @@ class Windows:
         """
         if self._times is None:
             return position
-        offsets = np.zeros(len(begin) + 1, dtype=np.int64)
-        np.cumsum(end - begin, out=offsets[1:])
-        place = np.arange(offsets[-1])
-        times = self._times[place + np.repeat(begin - offsets[:-1], np.diff(offsets))]
+        positions, offsets = positions_in(begin, end)
+        times, place = self._times[positions], np.arange(len(positions))
         is_first = np.ones(len(times), dtype=bool)
         is_first[1:] = times[1:] != times[:-1]
         is_first[offsets[:-1]] = True
