@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -171,8 +172,34 @@ def test_places_asked_for_come_right_after_the_configuration(
     assert "--try table_learning_rate=0.05 --try neighbours=100 " in plan.command
     two = replace(plan, tries=({"loss": "softmax, batch", "epochs": "3"},))
     assert "--try 'loss=softmax, batch;epochs=3' " in two.command
-    without = replace(plan, tries=())
-    assert tune_models(without, silent).tried["item_knn"][1].place != second.place
+
+
+def test_a_finished_search_goes_on_with_a_place_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work_here(monkeypatch)
+    before = tune_models(plan_of(tmp_path, "item_knn"), silent).tried["item_knn"]
+    place: Any = ({"neighbours": "800", "decay": "0.2"},)
+    after = tune_models(plan_of(tmp_path, "item_knn", trials=5, tries=place), silent)
+    tried = after.tried["item_knn"]
+    assert tried[:3] == before
+    assert tried[3].place == {**tried[0].place, "neighbours": "800", "decay": "0.2"}
+    assert all(tried[4].place != trial.place for trial in tried[:4])
+
+
+@pytest.mark.parametrize(("state", "again"), [("out_of_time", True), ("failed", False)])
+def test_a_place_asked_for_is_tried_again_only_where_the_clock_cut_it_off(
+    state: Any, again: bool, tmp_path: Path
+) -> None:
+    order = order_of(tmp_path, "item_knn", tries=({"neighbours": "800"},))
+    search = tuning._Search(order, None)  # type: ignore[arg-type]
+    asked = {**search._start, "neighbours": "800"}
+    done = [
+        Trial(number=0, state="complete", place=search._start, metric=0.1),
+        Trial(number=1, state=state, place=asked),
+    ]
+    assert search._not_tried(done[:1]) == asked
+    assert search._not_tried(done) == (asked if again else None)
 
 
 @pytest.mark.parametrize(
@@ -294,6 +321,35 @@ def test_a_trial_that_crashes_its_process_is_noted_and_others_follow(
     assert [trial.state for trial in found.tried["ease"]] == ["failed", "complete", "complete"]
     assert found.best["ease"].as_configured is None
     assert "| – |" in tuned_table(found)
+    assert found.tried["ease"][0].place == {}  # it was never begun
+
+
+def test_a_trial_that_crashes_says_where_it_was_and_counts_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A place that crashes its process is neither tried again for ever nor for nothing."""
+
+    def crash(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    def crash_at_a_fit(job: Any, *_: object) -> str | None:
+        try:
+            work(job.task)
+        except KeyboardInterrupt:
+            begun = Path(job.task.output) / "begun.json"
+            hour_ago = begun.stat().st_mtime - 3600
+            os.utime(begun, (hour_ago, hour_ago))
+            return "its process was ended by SIGKILL"
+        return None
+
+    monkeypatch.setattr("dualtower.studies.workers.run_job", crash_at_a_fit)
+    plan = plan_of(tmp_path, "item_knn", trials=2, tries=({"neighbours": "800"},))
+    with monkeypatch.context() as patch:
+        patch.setattr(tuning, "fit_model", crash)
+        tried = tune_models(plan, silent).tried["item_knn"]
+    assert [trial.state for trial in tried] == ["failed"]  # an hour is all that it may take
+    assert str(tried[0].settings["neighbours"]) == tried[0].place["neighbours"]
+    assert tried[0].seconds == pytest.approx(3600, abs=60)
 
 
 def test_a_process_that_crashes_every_time_ends_the_search_with_its_trials(

@@ -1,7 +1,11 @@
-"""The files of a search: a model's finished trials, and what was fitted again of them."""
+"""The files of a search: a model's trials, the one under way, and what was fitted again of them."""
 
+import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from dualtower.evaluation.results import Value
 from dualtower.files import write_json
 from dualtower.studies.tuned import Repeat, Trial
 
@@ -23,6 +27,28 @@ def trial_count(folder: Path) -> int:
 def write_trial(folder: Path, trial: Trial) -> None:
     """Keep a finished trial."""
     write_json(_trial_file(folder, trial.number), trial.model_dump(mode="json"))
+
+
+def write_begun(
+    folder: Path, number: int, place: Mapping[str, Any], settings: Mapping[str, Value]
+) -> None:
+    """Note the trial that is under way, in case that its process crashes."""
+    begun = Trial(number=number, state="failed", place=dict(place), settings=dict(settings))
+    write_json(folder / _BEGUN, begun.model_dump(mode="json"))
+
+
+def crashed_trial(folder: Path, number: int, reason: str) -> Trial:
+    """What is known of a trial whose process crashed: where it was, and its time until now.
+
+    Without either, where the process had not begun it.
+    """
+    file = folder / _BEGUN
+    if file.is_file():
+        begun = Trial.model_validate_json(file.read_bytes())
+        if begun.number == number:
+            seconds = max(0.0, time.time() - file.stat().st_mtime)
+            return begun.model_copy(update={"reason": reason, "seconds": round(seconds, 3)})
+    return Trial(number=number, state="failed", reason=reason)
 
 
 def read_repeats(folder: Path, confirm: int) -> list[Repeat]:
@@ -48,6 +74,9 @@ def has_repeat(folder: Path, trial: int, added_seed: int) -> bool:
 def fit_count(folder: Path, confirm: int) -> int:
     """How many fits of a model are finished: trials, and what was fitted again of them."""
     return trial_count(folder) + len(_repeat_files(folder, confirm))
+
+
+_BEGUN = "begun.json"
 
 
 def _trial_file(folder: Path, number: int) -> Path:

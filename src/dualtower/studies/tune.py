@@ -20,6 +20,7 @@ from dualtower.studies.run import load_or_prepare
 from dualtower.studies.spaces import check_dimensions, in_words, place_with, space_of
 from dualtower.studies.study import Study, data_checksum, protocol
 from dualtower.studies.trials import (
+    crashed_trial,
     fit_count,
     read_repeats,
     read_trials,
@@ -58,8 +59,8 @@ class TunePlan:
     keep: tuple[str, ...] = ()
     """Dimensions that stay as configured."""
     tries: tuple[dict[str, str], ...] = ()
-    """Places to try right after the configuration, each by what differs from it there, for every
-    model that has those dimensions."""
+    """Places to try right after the configuration, or next where trials are done already, each by
+    what differs from it there, for every model that has those dimensions."""
     confirm: int = 0
     """With how many more seeds the best trials are fitted again, beyond trials and minutes."""
 
@@ -178,7 +179,7 @@ def _search(
             return
         if goes_on(order, trials):
             say(f"{job.label}, trial {len(trials)}: {crash}")
-            write_trial(place, Trial(number=len(trials), state="failed", reason=crash))
+            write_trial(place, crashed_trial(place, len(trials), crash))
         elif (asked := next_repeat(order, place, trials)) is not None:
             trial, added = asked
             say(f"{job.label}, trial {trial.number}, seed + {added}: {crash}")
@@ -231,7 +232,7 @@ def _order(plan: TunePlan, config: RunConfig, name: str) -> TuneOrder:
 
 
 def _key(plan: TunePlan, config: RunConfig, files: object) -> str:
-    """Of all that a trial depends on, but for its model: not of how many trials there are."""
+    """Of all that a trial depends on, but for its model: not how many trials, or what to try."""
     facts: dict[str, object] = {
         "files": files,
         "config": figure_settings(config),
@@ -239,8 +240,6 @@ def _key(plan: TunePlan, config: RunConfig, files: object) -> str:
         "pruning": plan.pruning,
         "keep": sorted(plan.keep),
     }
-    if plan.tries:
-        facts["tries"] = plan.tries
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
 

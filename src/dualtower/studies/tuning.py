@@ -27,7 +27,13 @@ from dualtower.fitting import validator
 from dualtower.models import SOLVED
 from dualtower.studies.run import fit_model, without_traces
 from dualtower.studies.spaces import Range, Space, place_with, settings_at, space_of, widened
-from dualtower.studies.trials import has_repeat, read_trials, write_repeat, write_trial
+from dualtower.studies.trials import (
+    has_repeat,
+    read_trials,
+    write_begun,
+    write_repeat,
+    write_trial,
+)
 from dualtower.studies.tuned import Best, Repeat, Trial
 from dualtower.studies.variants import base_of, configured, takes_seed
 
@@ -66,8 +72,8 @@ class TuneOrder(Settings):
     keep: tuple[str, ...] = ()
     """Dimensions that stay as configured."""
     tries: tuple[dict[str, str], ...] = ()
-    """Places to try right after the configuration, each by what differs from it there; a model
-    that has no such place is spared the trial."""
+    """Places to try right after the configuration, or next where trials are done already, each by
+    what differs from it there; a model that has no such place is spared the trial."""
     confirm: int = Field(default=0, ge=0)
     """With how many more seeds the best trials are fitted again."""
 
@@ -91,7 +97,7 @@ def tune_model(order: TuneOrder, folder: Path) -> None:
     search = _Search(order, parts)
     done = read_trials(folder)
     while goes_on(order, done):
-        trial = search.next_trial(done)
+        trial = search.next_trial(done, folder)
         write_trial(folder, trial)
         done.append(trial)
     while (asked := next_repeat(order, folder, done)) is not None:
@@ -190,19 +196,20 @@ class _Search:
         tries = [place_with(self._space, self._start, changes) for changes in order.tries]
         self._tries = [place for place in tries if place is not None]
 
-    def next_trial(self, done: Sequence[Trial]) -> Trial:
+    def next_trial(self, done: Sequence[Trial], folder: Path) -> Trial:
         """Draw a place, unless it is the first or one that was asked for, and try it."""
         asked = None
         place = self._start
         if done:
             asked = self._ask(done)
             place = dict(asked.params)
-            if len(done) <= len(self._tries):
-                place = self._tries[len(done) - 1]
+            if (wanted := self._not_tried(done)) is not None:
+                place = wanted
             elif len(done) < STARTUP_TRIALS:
                 place = self._near_start(place, len(done))
         settings = settings_at(self._space, place)
         common: dict[str, Any] = {"number": len(done), "place": place, "settings": settings}
+        write_begun(folder, len(done), place, settings)
         for trial in done:
             if trial.settings == settings and trial.state != "out_of_time":
                 return trial.model_copy(update={**common, "seconds": 0.0})
@@ -244,6 +251,11 @@ class _Search:
             seconds=round(time.monotonic() - start, 3),
             reason=reason,
         )
+
+    def _not_tried(self, done: Sequence[Trial]) -> dict[str, Any] | None:
+        """The first place asked for that no trial was at; one that the clock cut off counts not."""
+        tried = [trial.place for trial in done if trial.state != "out_of_time"]
+        return next((place for place in self._tries if place not in tried), None)
 
     def _near_start(self, place: dict[str, Any], number: int) -> dict[str, Any]:
         random = np.random.default_rng((self._order.seed, number))
