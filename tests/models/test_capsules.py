@@ -94,26 +94,26 @@ def test_one_routing_iteration_by_hand():
     1 : 1, so z_1 = (1/4, 1) and z_2 = (3/4, 1), of length √17/4 and 5/4. Squashed, the first is
     z_1 · (√17/4) / (33/16) and the second z_2 · (5/4) / (41/16) = (15/41, 20/41)."""
     mapped = torch.tensor([[[1.0, 0.0], [0.0, 2.0]]])
-    start = torch.tensor([[0.0, 0.0], [math.log(3), 0.0]])
-    present, both = torch.tensor([[True, True]]), torch.tensor([2])
+    start = torch.tensor([[[[0.0, 0.0], [math.log(3), 0.0]]]])
+    present, both = torch.tensor([[[True, True]]]), torch.tensor([[2]])
     given = routing_weights(mapped, present, start, both, 1)
-    assert_close(given, torch.tensor([[[0.25, 0.5], [0.75, 0.5]]]))
+    assert_close(given, torch.tensor([[[[0.25, 0.5], [0.75, 0.5]]]]))
 
     first = math.sqrt(17) / 4 / (33 / 16)
     towards = [3 * math.exp(15 / 41 - first / 4), math.exp(40 / 41 - 2 * first)]
     share = [odds / (1 + odds) for odds in towards]
     given = routing_weights(mapped, present, start, both, 2)
-    assert_close(given, torch.tensor([[[1 - share[0], 1 - share[1]], share]]))
+    assert_close(given, torch.tensor([[[[1 - share[0], 1 - share[1]], share]]]))
 
 
 def test_an_event_is_shared_out_among_interests_and_padding_gets_nothing():
     """The softmax is over the interests; a softmax over the events, or over all K interests of a
     query that has fewer, fails here."""
     generator = torch.Generator().manual_seed(0)
-    mapped, start = torch.randn(2, 4, 3, generator=generator), torch.randn(3, 4)
-    present = torch.tensor([[True, True, True, False], [True, False, False, False]])
-    weights = routing_weights(mapped, present, start, torch.tensor([3, 2]), 3)
-    assert_close(weights.sum(1), present.float())
+    mapped, start = torch.randn(1, 4, 3, generator=generator), torch.randn(1, 2, 3, 4)
+    present = torch.tensor([[[True, True, True, False], [True, False, False, False]]])
+    weights = routing_weights(mapped, present, start, torch.tensor([[3, 2]]), 3)[0]
+    assert_close(weights.sum(1), present[0].float())
     assert (weights[0, :, 3] == 0).all()
     assert (weights[1, :, 1:] == 0).all()
     assert (weights[1, 2] == 0).all()
@@ -121,11 +121,12 @@ def test_an_event_is_shared_out_among_interests_and_padding_gets_nothing():
 
 @pytest.mark.parametrize("interests", [1, 3])
 @pytest.mark.parametrize("iterations", [1, 2, 3])
-@pytest.mark.parametrize("at_once", [4, 256])
+@pytest.mark.parametrize(("at_once", "step"), [(1, 1), (40, 3), (2**18, 16)])
 def test_every_target_of_a_window_as_by_a_loop(
-    monkeypatch: pytest.MonkeyPatch, interests: int, iterations: int, at_once: int
+    monkeypatch: pytest.MonkeyPatch, interests: int, iterations: int, at_once: int, step: int
 ):
-    monkeypatch.setattr(capsules, "_TARGETS_AT_ONCE", at_once)
+    monkeypatch.setattr(capsules, "_WEIGHTS_AT_ONCE", at_once)
+    monkeypatch.setattr(capsules, "_SHORTEST_STEP", step)
     made = module(interests, iterations)
     events, window, known, histories = windows()
     given, counts = made(events, window, known)

@@ -1,13 +1,16 @@
 """Several interests of one query: dynamic routing of its latest events to interest capsules."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-_TARGETS_AT_ONCE = 256
-"""Targets routed together: with 50 events of 32 floats each, 1.6 MB, which stay in the cache."""
+_WEIGHTS_AT_ONCE = 2**18
+"""About so many routing weights are computed together: 1 MB, which stays in the cache."""
+_SHORTEST_STEP = 16
+"""Targets whose histories end within so many events of each other, or half a history where that is
+more, are routed together."""
 
 
 def interest_counts(lengths: Tensor, most: int) -> Tensor:
@@ -37,28 +40,30 @@ def routing_weights(
 ) -> Tensor:
     """How much of each event goes to each interest: w_ij of Algorithm 1 of MIND.
 
-    An event's weights are a softmax over the interests that the query has. Each iteration forms
+    An event's weights are a softmax over the interests that the target has. Each iteration forms
     the capsules, u_j = squash(Σ_i w_ij S e_i), and adds their agreement with the event,
     ⟨u_j, S e_i⟩, to its logits.
 
     Args:
-        mapped: S e_i of every event, `[targets, events, dim]`.
-        present: whether there is an event, `[targets, events]`.
-        start: the logits b_ij to begin with, `[interests, events]`.
-        counts: how many interests each target has, at least 1, `[targets]`.
+        mapped: S e_i of events, for some groups of targets that share them, `[groups, events,
+            dim]`.
+        present: whether a target may see an event, `[groups, targets, events]`.
+        start: the logits b_ij to begin with, `[groups, targets, interests, events]`.
+        counts: how many interests each target has, at least 1, `[groups, targets]`.
         iterations: how often the weights are computed, at least 1.
 
     Returns:
-        `[targets, interests, events]`; exactly 0 where there is no event or no interest.
+        `[groups, targets, interests, events]`; exactly 0 where there is no event or no interest.
     """
-    interest = torch.arange(len(start), device=start.device)
-    absent = interest >= counts[:, None]
-    logits = start.masked_fill(absent[:, :, None], -torch.inf)
-    weights = logits.softmax(1) * present[:, None]
+    interest = torch.arange(start.shape[2], device=start.device)
+    absent = interest >= counts[..., None]
+    logits = start.masked_fill(absent[..., None], -torch.inf)
+    weights = logits.softmax(2) * present[:, :, None]
     for _ in range(iterations - 1):
-        capsules = squash(torch.bmm(weights, mapped))
-        logits = logits + torch.bmm(capsules, mapped.transpose(1, 2))
-        weights = logits.softmax(1) * present[:, None]
+        capsules = squash(torch.bmm(weights.flatten(1, 2), mapped))
+        agreement = torch.bmm(capsules, mapped.transpose(1, 2))
+        logits = logits + agreement.view_as(logits)
+        weights = logits.softmax(2) * present[:, :, None]
     return weights
 
 
@@ -93,8 +98,8 @@ class InterestCapsules(nn.Module):
     def forward(self, events: Tensor, window: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
         """The interests of each target, from the latest `history_length` events it may see.
 
-        Memory grows with targets times interests; events are gathered for a few hundred targets at
-        a time, those with histories of about the same length together.
+        Targets of one window that see about the same events are routed together, so that these are
+        gathered once for all of them; those that see exactly the same are one.
 
         Args:
             events: item embeddings of padded windows, `[windows, length, dim]`.
@@ -107,31 +112,75 @@ class InterestCapsules(nn.Module):
             counts: how many of them each target has, at least 1, `[targets]`.
         """
         interests, history_length = self.start.shape
+        length = events.shape[1]
         mapped = (events @ self.bilinear).flatten(0, 1)
-        latest = known.clamp(max=history_length)
-        counts = interest_counts(latest, interests)
-        last = window * events.shape[1] + known - 1
-        order = torch.argsort(latest, stable=True)
-        parts = []
-        for rows in torch.split(order, _TARGETS_AT_ONCE):
-            lag = torch.arange(max(1, int(latest[rows].max())), device=known.device)
-            present = lag < latest[rows, None]
-            place = (last[rows, None] - lag) * present
+        distinct, alike = torch.unique(window * (length + 1) + known, return_inverse=True)
+        window, known = distinct // (length + 1), distinct % (length + 1)
+        counts = interest_counts(known.clamp(max=history_length), interests)
+        pooled, order = [], []
+        for group in _groups(window, known, history_length, interests):
+            lag = known[group.targets][:, :, None] - 1 - group.places[:, None]
+            present = (lag >= 0) & (lag < history_length)
+            start = self.start[:, lag.clamp(0, history_length - 1)].permute(1, 2, 0, 3)
+            rows = group.windows[:, None] * length + group.places.clamp(max=length - 1)
+            seen = nn.functional.embedding(rows, mapped)
             with torch.no_grad():
                 weights = routing_weights(
-                    mapped[place], present, self.start[:, : len(lag)], counts[rows], self.iterations
+                    seen, present, start, counts[group.targets], self.iterations
                 )
-            # What was gathered is gathered again in the backward pass rather than kept.
-            parts.append(
-                checkpoint(
-                    _pooled, mapped, place, weights, use_reentrant=False, preserve_rng_state=False
-                )
-            )
-        return squash(torch.cat(parts)[torch.argsort(order)]), counts
+            sums = torch.bmm(weights.flatten(1, 2), seen)
+            pooled.append(sums.view(*group.targets.shape, interests, -1)[group.inside])
+            order.append(group.targets[group.inside])
+        capsules = squash(torch.cat(pooled)[torch.argsort(torch.cat(order))])
+        return capsules[alike], counts[alike]
 
 
-def _pooled(mapped: Tensor, place: Tensor, weights: Tensor) -> Tensor:
-    return torch.bmm(weights, nn.functional.embedding(place, mapped))
+@dataclass(frozen=True)
+class _Groups:
+    """Some groups of targets, each of one window and with histories that end near each other."""
+
+    windows: Tensor
+    """The window of each group, `[groups]`."""
+    places: Tensor
+    """Places in the window that hold all events its targets may see, `[groups, events]`."""
+    targets: Tensor
+    """The targets, `[groups, most]`; of a smaller group the first one again behind the last."""
+    inside: Tensor
+    """Where they are not repeated, `[groups, most]`."""
+
+
+def _groups(
+    window: Tensor, known: Tensor, history_length: int, interests: int
+) -> Iterator[_Groups]:
+    """Deal targets out in groups, and groups of about one size in parts that fit the cache.
+
+    Args:
+        window: of each target, ascending, `[targets]`.
+        known: how many of its window's events it may see, ascending in a window, `[targets]`.
+        history_length: of them it sees so many at most.
+        interests: K.
+    """
+    step = max(_SHORTEST_STEP, history_length // 2)
+    steps = int(known.max()) // step + 1
+    counts = torch.unique_consecutive(window * steps + known // step, return_counts=True)[1]
+    first = counts.cumsum(0) - counts
+    low = (known[first] - history_length).clamp(min=0)
+    widths = (known[first + counts - 1] - low).clamp(min=1)
+    order = torch.argsort(widths * (int(counts.max()) + 1) + counts)
+    sizes = (counts * widths * interests)[order]
+    part = (sizes.cumsum(0) - sizes) // _WEIGHTS_AT_ONCE
+    for groups in torch.split(
+        order, torch.unique_consecutive(part, return_counts=True)[1].tolist()
+    ):
+        column = torch.arange(int(counts[groups].max()), device=known.device)
+        inside = column < counts[groups, None]
+        place = torch.arange(int(widths[groups].max()), device=known.device)
+        yield _Groups(
+            windows=window[first[groups]],
+            places=low[groups, None] + place,
+            targets=first[groups, None] + column * inside,
+            inside=inside,
+        )
 
 
 def encode_interests(
