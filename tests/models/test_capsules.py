@@ -1,6 +1,7 @@
 """Dynamic routing against values by hand and against a loop over targets, events and interests."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -57,13 +58,17 @@ def one_by_one(made: InterestCapsules, history: Tensor) -> list[Tensor]:
 
 
 def windows() -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-    """Three padded windows and targets at every place in them, with each target's history."""
+    """Three padded windows and targets at every place in them, with each target's history.
+
+    In no order, and some of them twice or three times.
+    """
     generator = torch.Generator().manual_seed(2)
     events = torch.randn(3, 9, 4, generator=generator)
     lengths = (9, 2, 6)
     for row, length in enumerate(lengths):
         events[row, length:] = 0
     places = [(row, known) for row, length in enumerate(lengths) for known in range(length + 1)]
+    places = [*places[1::2], *places[::-1], *places[::3]]
     window, known = torch.tensor(places).T
     return events, window, known, [events[row, :many] for row, many in places]
 
@@ -121,16 +126,22 @@ def test_an_event_is_shared_out_among_interests_and_padding_gets_nothing():
 
 @pytest.mark.parametrize("interests", [1, 3])
 @pytest.mark.parametrize("iterations", [1, 2, 3])
-@pytest.mark.parametrize(("at_once", "step"), [(1, 1), (40, 3), (2**18, 16)])
+@pytest.mark.parametrize(
+    ("at_once", "steps"), [(1, (1, 1)), (40, (1, 9)), (40, (3, 9)), (2**18, (16, 64))]
+)
 def test_every_target_of_a_window_as_by_a_loop(
-    monkeypatch: pytest.MonkeyPatch, interests: int, iterations: int, at_once: int, step: int
+    monkeypatch: pytest.MonkeyPatch,
+    interests: int,
+    iterations: int,
+    at_once: int,
+    steps: tuple[int, int],
 ):
-    monkeypatch.setattr(capsules, "_WEIGHTS_AT_ONCE", at_once)
-    monkeypatch.setattr(capsules, "_SHORTEST_STEP", step)
+    monkeypatch.setattr(capsules, "_NUMBERS_AT_ONCE", at_once)
+    monkeypatch.setattr(capsules, "_STEPS", steps)
     made = module(interests, iterations)
     events, window, known, histories = windows()
     given, counts = made(events, window, known)
-    assert given.shape == (20, interests, 4)
+    assert given.shape == (37, interests, 4)
     for row, history in enumerate(histories):
         expected = one_by_one(made, history)
         assert counts[row] == len(expected)
@@ -138,11 +149,31 @@ def test_every_target_of_a_window_as_by_a_loop(
         assert (given[row, len(expected) :] == 0).all()
 
 
+def test_padding_is_less_than_three_quarters(monkeypatch: pytest.MonkeyPatch):
+    """Windows of one target beside one with a target at each of many places, as baskets have."""
+    numbers = []
+    real = routing_weights
+
+    def spied(mapped: Tensor, present: Tensor, start: Tensor, *others: Any) -> Tensor:
+        numbers.append(start.numel())
+        return real(mapped, present, start, *others)
+
+    monkeypatch.setattr(capsules, "routing_weights", spied)
+    made = InterestCapsules(4, 100, interests=3, iterations=2)
+    known = torch.arange(500) % 150
+    window = torch.cat([torch.arange(500), torch.full((150,), 500)])
+    made(torch.randn(501, 150, 4), window, torch.cat([known, torch.arange(150)]))
+    alone = 3 * int(known.clamp(min=1, max=100).sum())
+    together = 3 * (50 * 49 + 50 * 99 + 50 * 149)  # no event leaves before the 150th target
+    assert alone + together <= sum(numbers) < 4 * (alone + together)
+    assert max(numbers) <= 4 * (2**18 + 3 * 50 * 149)
+
+
 def test_gradients_reach_events_and_map_as_by_a_loop_with_constant_weights():
     made = module()
     events, window, known, _ = windows()
     events.requires_grad_()
-    signs = torch.randn(20, 3, 4, generator=torch.Generator().manual_seed(3))
+    signs = torch.randn(37, 3, 4, generator=torch.Generator().manual_seed(3))
     (made(events, window, known)[0] * signs).sum().backward()
     assert events.grad is not None
     assert made.bilinear.grad is not None

@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-_WEIGHTS_AT_ONCE = 2**18
-"""About so many routing weights are computed together: 1 MB, which stays in the cache."""
-_SHORTEST_STEP = 16
-"""Targets whose histories end within so many events of each other, or half a history where that is
-more, are routed together."""
+_NUMBERS_AT_ONCE = 2**18
+"""About so many routing weights, or numbers of events where those are more, are handled together:
+1 MB, which stays in the cache."""
+_STEPS = (16, 64)
+"""Targets of one window whose histories end within half a history of each other, or the nearer of
+these numbers of events, are routed together."""
 
 
 def interest_counts(lengths: Tensor, most: int) -> Tensor:
@@ -99,7 +101,8 @@ class InterestCapsules(nn.Module):
         """The interests of each target, from the latest `history_length` events it may see.
 
         Targets of one window that see about the same events are routed together, so that these are
-        gathered once for all of them; those that see exactly the same are one.
+        gathered once for all of them; those that see exactly the same are one. Memory for the
+        backward pass grows with targets times interests times `history_length`.
 
         Args:
             events: item embeddings of padded windows, `[windows, length, dim]`.
@@ -118,21 +121,23 @@ class InterestCapsules(nn.Module):
         window, known = distinct // (length + 1), distinct % (length + 1)
         counts = interest_counts(known.clamp(max=history_length), interests)
         pooled, order = [], []
-        for group in _groups(window, known, history_length, interests):
-            lag = known[group.targets][:, :, None] - 1 - group.places[:, None]
+        for groups in _grouped(window, known, history_length, interests, mapped.shape[1]):
+            lag = known[groups.targets][:, :, None] - 1 - groups.places[:, None]
             present = (lag >= 0) & (lag < history_length)
             start = self.start[:, lag.clamp(0, history_length - 1)].permute(1, 2, 0, 3)
-            rows = group.windows[:, None] * length + group.places.clamp(max=length - 1)
+            rows = groups.windows[:, None] * length + groups.places.clamp(max=length - 1)
             seen = nn.functional.embedding(rows, mapped)
             with torch.no_grad():
                 weights = routing_weights(
-                    seen, present, start, counts[group.targets], self.iterations
+                    seen, present, start, counts[groups.targets], self.iterations
                 )
             sums = torch.bmm(weights.flatten(1, 2), seen)
-            pooled.append(sums.view(*group.targets.shape, interests, -1)[group.inside])
-            order.append(group.targets[group.inside])
-        capsules = squash(torch.cat(pooled)[torch.argsort(torch.cat(order))])
-        return capsules[alike], counts[alike]
+            inside = groups.inside.flatten().nonzero()[:, 0]
+            pooled.append(nn.functional.embedding(inside, sums.view(groups.targets.numel(), -1)))
+            order.append(groups.targets.flatten()[inside])
+        place = torch.argsort(torch.cat(order))[alike]
+        capsules = nn.functional.embedding(place, torch.cat(pooled))
+        return squash(capsules.view(len(place), interests, -1)), counts[alike]
 
 
 @dataclass(frozen=True)
@@ -149,36 +154,44 @@ class _Groups:
     """Where they are not repeated, `[groups, most]`."""
 
 
-def _groups(
-    window: Tensor, known: Tensor, history_length: int, interests: int
+def _grouped(
+    window: Tensor, known: Tensor, history_length: int, interests: int, dim: int
 ) -> Iterator[_Groups]:
     """Deal targets out in groups, and groups of about one size in parts that fit the cache.
+
+    A part is padded to its largest group: its groups differ less than twofold in targets and in
+    events, so that less than three quarters of it is padding.
 
     Args:
         window: of each target, ascending, `[targets]`.
         known: how many of its window's events it may see, ascending in a window, `[targets]`.
         history_length: of them it sees so many at most.
         interests: K.
+        dim: length of an event's embedding.
     """
-    step = max(_SHORTEST_STEP, history_length // 2)
+    step = min(max(history_length // 2, _STEPS[0]), _STEPS[1])
     steps = int(known.max()) // step + 1
     counts = torch.unique_consecutive(window * steps + known // step, return_counts=True)[1]
     first = counts.cumsum(0) - counts
     low = (known[first] - history_length).clamp(min=0)
     widths = (known[first + counts - 1] - low).clamp(min=1)
-    order = torch.argsort(widths * (int(counts.max()) + 1) + counts)
-    sizes = (counts * widths * interests)[order]
-    part = (sizes.cumsum(0) - sizes) // _WEIGHTS_AT_ONCE
-    for groups in torch.split(
-        order, torch.unique_consecutive(part, return_counts=True)[1].tolist()
-    ):
-        column = torch.arange(int(counts[groups].max()), device=known.device)
-        inside = column < counts[groups, None]
-        place = torch.arange(int(widths[groups].max()), device=known.device)
+    many, wide = counts.cpu(), widths.cpu()
+    kind = 64 * torch.frexp(wide - 0.5)[1] + torch.frexp(many - 0.5)[1]  # powers of two
+    order = torch.argsort(kind, stable=True)
+    sizes = (wide * (many * interests).clamp(min=dim))[order]
+    part = (sizes.cumsum(0) - sizes) // _NUMBERS_AT_ONCE
+    changed = torch.ones(len(order), dtype=torch.bool)
+    changed[1:] = (part[1:] != part[:-1]) | (kind[order][1:] != kind[order][:-1])
+    ends = [*changed.nonzero()[:, 0].tolist(), len(order)]
+    for chosen in (order[start:end] for start, end in pairwise(ends)):
+        column = torch.arange(int(many[chosen].max()), device=known.device)
+        place = torch.arange(int(wide[chosen].max()), device=known.device)
+        chosen = chosen.to(known.device)
+        inside = column < counts[chosen, None]
         yield _Groups(
-            windows=window[first[groups]],
-            places=low[groups, None] + place,
-            targets=first[groups, None] + column * inside,
+            windows=window[first[chosen]],
+            places=low[chosen, None] + place,
+            targets=first[chosen, None] + column * inside,
             inside=inside,
         )
 
