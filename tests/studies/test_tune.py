@@ -174,17 +174,26 @@ def test_places_asked_for_come_right_after_the_configuration(
     assert "--try 'loss=softmax, batch;epochs=3' " in two.command
 
 
+@pytest.mark.parametrize(
+    ("model", "changes"),
+    [("item_knn", {"neighbours": "800", "decay": "0.2"}), ("ease", {"regularization": "20"})],
+)
 def test_a_finished_search_goes_on_with_a_place_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: str, changes: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Once: numbers are the same after their way through a file."""
     work_here(monkeypatch)
-    before = tune_models(plan_of(tmp_path, "item_knn"), silent).tried["item_knn"]
-    place: Any = ({"neighbours": "800", "decay": "0.2"},)
-    after = tune_models(plan_of(tmp_path, "item_knn", trials=5, tries=place), silent)
-    tried = after.tried["item_knn"]
+    before = tune_models(plan_of(tmp_path, model), silent).tried[model]
+    said: list[str] = []
+    tune_models(plan_of(tmp_path, model, tries=(changes,)), said.append)
+    assert f"{model}: {';'.join(f'{k}={v}' for k, v in changes.items())} was not tried" in said[-1]
+    tune_models(plan_of(tmp_path, model, trials=4, tries=(changes,)), silent)
+    found = tune_models(plan_of(tmp_path, model, trials=6, tries=(changes,)), said.append)
+    tried = found.tried[model]
     assert tried[:3] == before
-    assert tried[3].place == {**tried[0].place, "neighbours": "800", "decay": "0.2"}
-    assert all(tried[4].place != trial.place for trial in tried[:4])
+    assert {part: str(tried[3].place[part]).removesuffix(".0") for part in changes} == changes
+    assert all(trial.place != tried[3].place for trial in (*tried[:3], *tried[4:]))
+    assert "was not tried" not in said[-1]
 
 
 @pytest.mark.parametrize(("state", "again"), [("out_of_time", True), ("failed", False)])
@@ -324,32 +333,67 @@ def test_a_trial_that_crashes_its_process_is_noted_and_others_follow(
     assert found.tried["ease"][0].place == {}  # it was never begun
 
 
-def test_a_trial_that_crashes_says_where_it_was_and_counts_its_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A place that crashes its process is neither tried again for ever nor for nothing."""
+def crash_at_fit(monkeypatch: pytest.MonkeyPatch, *numbers: int, minutes_ago: float = 0) -> None:
+    """Searches run in this process; the fits of these numbers, from 1, take it down."""
+    real, fits = tuning.fit_model, []
 
-    def crash(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
+    def fit(*arguments: Any, **options: Any) -> Any:
+        fits.append(arguments)
+        if len(fits) in numbers:
+            raise KeyboardInterrupt
+        return real(*arguments, **options)
 
-    def crash_at_a_fit(job: Any, *_: object) -> str | None:
+    def run(job: Any, *_: object) -> str | None:
         try:
             work(job.task)
         except KeyboardInterrupt:
             begun = Path(job.task.output) / "begun.json"
-            hour_ago = begun.stat().st_mtime - 3600
-            os.utime(begun, (hour_ago, hour_ago))
+            then = begun.stat().st_mtime - 60 * minutes_ago
+            os.utime(begun, (then, then))
             return "its process was ended by SIGKILL"
         return None
 
-    monkeypatch.setattr("dualtower.studies.workers.run_job", crash_at_a_fit)
-    plan = plan_of(tmp_path, "item_knn", trials=2, tries=({"neighbours": "800"},))
+    monkeypatch.setattr(tuning, "fit_model", fit)
+    monkeypatch.setattr(workers, "run_job", run)
+
+
+def test_a_trial_that_crashes_says_where_it_was_and_is_not_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crash_at_fit(monkeypatch, 2)
+    plan = plan_of(tmp_path, "item_knn", trials=4, tries=({"neighbours": "800"},))
+    tried = tune_models(plan, silent).tried["item_knn"]
+    assert [trial.state for trial in tried] == ["complete", "failed", "complete", "complete"]
+    assert tried[1].place == {**tried[0].place, "neighbours": "800"}
+    assert tried[1].settings["neighbours"] == 800
+    assert all(trial.place != tried[1].place for trial in tried[2:])
+
+
+def test_a_trial_that_crashes_counts_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crash_at_fit(monkeypatch, 1, minutes_ago=60)
+    (trial,) = tune_models(plan_of(tmp_path, "item_knn"), silent).tried["item_knn"]
+    assert trial.state == "failed"
+    assert trial.seconds == pytest.approx(3600, abs=60)
+
+
+def test_a_trial_under_way_before_a_kill_is_not_the_one_that_crashes_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(tmp_path, "item_knn", trials=2)
+    work_here(monkeypatch)
     with monkeypatch.context() as patch:
-        patch.setattr(tuning, "fit_model", crash)
-        tried = tune_models(plan, silent).tried["item_knn"]
-    assert [trial.state for trial in tried] == ["failed"]  # an hour is all that it may take
-    assert str(tried[0].settings["neighbours"]) == tried[0].place["neighbours"]
-    assert tried[0].seconds == pytest.approx(3600, abs=60)
+        patch.setattr(
+            tuning, "fit_model", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
+        with pytest.raises(KeyboardInterrupt):
+            tune_models(plan, silent)
+    (begun,) = plan.study.folder.glob("trials/*/item_knn/begun.json")
+    os.utime(begun, (1, 1))
+    monkeypatch.setattr(workers, "run_job", lambda *_: "its process ended with status 1")
+    tried = tune_models(plan, silent).tried["item_knn"]
+    assert [(trial.state, trial.place, trial.seconds) for trial in tried] == [("failed", {}, 0)] * 2
 
 
 def test_a_process_that_crashes_every_time_ends_the_search_with_its_trials(

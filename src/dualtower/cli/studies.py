@@ -72,7 +72,7 @@ def tune(
         typer.Option(
             "--try",
             help="DIMENSION=VALUE, several by semicolons: try that right after the configuration, "
-            "for every model that has it. May be given again.",
+            "or next where trials are done, for every model that has it. May be given again.",
             show_default=False,
         ),
     ] = None,

@@ -37,6 +37,11 @@ def write_begun(
     write_json(folder / _BEGUN, begun.model_dump(mode="json"))
 
 
+def forget_begun(folder: Path) -> None:
+    """No trial is under way: what was, before a kill, is not what may crash next."""
+    (folder / _BEGUN).unlink(missing_ok=True)
+
+
 def crashed_trial(folder: Path, number: int, reason: str) -> Trial:
     """What is known of a trial whose process crashed: where it was, and its time until now.
 

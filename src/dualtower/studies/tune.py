@@ -4,7 +4,7 @@ import hashlib
 import importlib.util
 import json
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from dualtower.studies.study import Study, data_checksum, protocol
 from dualtower.studies.trials import (
     crashed_trial,
     fit_count,
+    forget_begun,
     read_repeats,
     read_trials,
     write_repeat,
@@ -66,7 +67,7 @@ class TunePlan:
 
     @property
     def command(self) -> str:
-        """The command that does it again."""
+        """The command that does it again, from the trials there were."""
         return self.study.command(
             "tune",
             f"--models {','.join(self.models)}",
@@ -119,6 +120,7 @@ def tune_models(plan: TunePlan, say: Callable[[str], None]) -> Tuned:
     while waiting:
         waiting = _search(plan, waiting, folder, say)
     tried = {name: tuple(read_trials(folder / name)) for name in plan.models}
+    _say_what_was_not_tried(plan, config, tried, say)
     repeats = {name: tuple(read_repeats(folder / name, plan.confirm)) for name in tried}
     found = {name: best_of(trials, repeats[name]) for name, trials in tried.items()}
     tuned = Tuned(
@@ -162,6 +164,24 @@ def _check_tries(plan: TunePlan, config: RunConfig) -> None:
         )
 
 
+def _say_what_was_not_tried(
+    plan: TunePlan,
+    config: RunConfig,
+    tried: Mapping[str, Sequence[Trial]],
+    say: Callable[[str], None],
+) -> None:
+    """A place that trials or minutes left out must not be taken for one that was tried."""
+    for name, trials in tried.items():
+        space, start = searched_space(config, name, plan.keep)
+        for changes in plan.tries:
+            if (place := place_with(space, start, changes)) is None:
+                continue
+            states = [trial.state for trial in trials if trial.place == place]
+            if all(state == "out_of_time" for state in states):
+                why = "was cut off by the clock" if states else "was not tried"
+                say(f"{name}: {_in_one(changes)} {why}; give it more --trials or --minutes")
+
+
 def _search(
     plan: TunePlan, orders: list[TuneOrder], folder: Path, say: Callable[[str], None]
 ) -> list[TuneOrder]:
@@ -201,6 +221,8 @@ def _search(
             for name in of_model
         )
 
+    for name in of_model:
+        forget_begun(folder / name)
     jobs = [
         Job(name, f"tune-{name}", Task(tune=order, output=str((folder / name).resolve())))
         for name, order in of_model.items()

@@ -66,7 +66,8 @@ class Tuned(Settings):
     """What `results/tuned-NAME.json` holds."""
 
     command: str
-    """The command that writes the file again."""
+    """The command that wrote the file. Where it went on from trials of before, with fewer trials or
+    other places to try, a new search with it draws other ones."""
     data: DataSource
     protocol: str
     versions: dict[str, str]

@@ -253,7 +253,7 @@ class _Search:
         )
 
     def _not_tried(self, done: Sequence[Trial]) -> dict[str, Any] | None:
-        """The first place asked for that no trial was at; one that the clock cut off counts not."""
+        """The first place asked for where no trial was, or the clock cut it off."""
         tried = [trial.place for trial in done if trial.state != "out_of_time"]
         return next((place for place in self._tries if place not in tried), None)
 
