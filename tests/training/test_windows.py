@@ -145,34 +145,51 @@ def test_a_log_without_order_has_another_one_each_epoch(
     made = windows(log, history_length=history_length, target_length=target_length)
     orders = []
     for seed in (0, 3, 3):
-        # By query: (events known before the target, the target's event, the items known).
-        found: dict[int, list[tuple[int, int, list[int]]]] = {}
+        # By query: of each of its windows what stands before it, and its targets' events.
+        found: dict[int, list[tuple[list[int], list[int]]]] = {}
         for batch in made.epoch(seed):
             assert batch.weights is not None
             assert batch.weights.tolist() == batch.context["event"].values.tolist()
-            for event, query, item, before, earlier in targets(batch):
+            of_window: dict[int, tuple[list[int], list[int]]] = {}
+            for place, (event, query, item, before, earlier) in enumerate(targets(batch)):
                 assert item == dataset.items[event]
-                known = earlier + before
-                found.setdefault(query, []).append((len(known), event, known))
-        for query, rows in found.items():
-            rows.sort()
-            start = int(dataset.offsets[query])
-            place = range(start, int(log.start[query]))  # of the history that is no target
-            shown = [*place, *(event for _, event, _ in rows)]
-            assert sorted(shown) == list(range(start, int(log.end[query])))
-            for number, (_, _, known) in enumerate(rows, start=len(place)):
-                assert known == dataset.items[shown[:number]].tolist()
-        orders.append({query: [event for _, event, _ in rows] for query, rows in found.items()})
+                window = int(batch.window[place])
+                if window not in of_window:
+                    of_window[window] = (earlier + before, [])
+                    found.setdefault(query, []).append(of_window[window])
+                base, events = of_window[window]
+                assert len(before) == min(history_length, len(base)) + len(events)
+                assert earlier + before == [*base, *dataset.items[events].tolist()]
+                events.append(event)
+        for query, of_query in found.items():
+            start, first, end = (int(x[query]) for x in (dataset.offsets, log.start, log.end))
+            shown = [event for _, events in of_query for event in events]
+            assert sorted(shown) == list(range(first, end))
+            whole = first - start
+            rounds = []
+            for base, events in of_query:
+                assert len(events) <= min(target_length, -(-(end - first) // 4))
+                assert base[:whole] == dataset.items[start:first].tolist()
+                rounds.append([*base[whole:], *dataset.items[events].tolist()])
+            # All others stand before a window, in one order that goes round.
+            turned = [rounds[0][place:] + rounds[0][:place] for place in range(len(rounds[0]))]
+            assert sorted(rounds[0]) == sorted(dataset.items[first:end].tolist())
+            assert all(items in turned for items in rounds)
+        orders.append({query: sorted(of_query) for query, of_query in found.items()})
     assert orders[1] == orders[2]
     if part != "test":  # one event a query there
         assert orders[0] != orders[1]
 
 
-def test_each_event_is_at_times_the_first_and_at_times_the_last():
-    dataset = replace(tiny_dataset([[1, 2, 3]]), schema=Schema(unordered=True))
+def test_all_orders_of_a_log_without_one_come_up():
+    dataset = replace(tiny_dataset([[1, 2, 3, 4]]), schema=Schema(unordered=True))
     made = windows(dataset.everything(), folds=1)
-    seen = {tuple(next(iter(made.epoch(seed))).targets.tolist()) for seed in range(60)}
-    assert len(seen) == 6
+    seen = set()
+    for seed in range(200):
+        (batch,) = made.epoch(seed)
+        assert batch.known.tolist() == [3, 3, 3, 3]
+        seen.add((*batch.items[0].tolist(),))
+    assert len(seen) == 24
 
 
 def test_a_window_longer_than_a_batch_is_a_batch_of_its_own():

@@ -292,7 +292,7 @@ def _print(log: Log) -> dict[str, Any]:
         checksum = zlib.crc32(np.ascontiguousarray(array).data, checksum)
     found = {"space": dataset.space().to_dict(), "events": log.event_count, "checksum": checksum}
     if dataset.schema.unordered:
-        found["order"] = "new each epoch"
+        found["order"] = "new each epoch, all others before"
     return found
 
 

@@ -10,6 +10,9 @@ from dualtower.data.columns import FeatureColumn, Positions, Ragged, positions_i
 from dualtower.data.dataset import Log
 from dualtower.data.sorting import scrambled
 
+_FEWEST_WINDOWS = 4
+"""Of a log without an order: a target sees all events but some of its own window's. More of them
+show it more, and cost more (docs/recipe.md)."""
 _LONG = 1_000
 """A window that a huge basket makes longer than this holds only what its targets may see."""
 
@@ -50,9 +53,12 @@ class Windows:
     `history_length` earlier events. A query's windows are all in one fold, drawn once, so that
     what a fold's queries contributed to an item can be left out as a whole. Events of the very same
     time (one basket) have no order: unless `same_time_history`, they are not one another's history,
-    as they will not be when a next basket is asked for. A log without an order gets another one
-    each epoch, so that an event is predicted from ever other ones. One epoch reads every
-    event once as a target, and (history_length / target_length) times more as history.
+    as they will not be when a next basket is asked for. One epoch reads every event once as a
+    target, and (history_length / target_length) times more as history.
+
+    A log without an order gets another one each epoch, and goes round: all other events stand
+    before a window's targets, which are then about a quarter of the log at most. So an event is
+    predicted from nearly as many others as there are when the next one is asked for.
     """
 
     def __init__(
@@ -87,12 +93,17 @@ class Windows:
         self._folds = folds
         self._read_earlier = read_earlier
         queries = log.queries()
-        pieces = -(-(log.end[queries] - log.start[queries]) // target_length)
+        lengths = log.end[queries] - log.start[queries]
+        longest = np.full_like(lengths, target_length)
+        if log.dataset.schema.unordered:
+            longest = np.minimum(longest, -(-lengths // _FEWEST_WINDOWS))
+        pieces = -(-lengths // longest)
         self._queries = np.repeat(queries, pieces)
         first = np.cumsum(pieces) - pieces
         number = np.arange(len(self._queries)) - np.repeat(first, pieces)
-        self._start = log.start[self._queries] + number * target_length
-        self._end = np.minimum(self._start + target_length, log.end[self._queries])
+        longest = np.repeat(longest, pieces)
+        self._start = log.start[self._queries] + number * longest
+        self._end = np.minimum(self._start + longest, log.end[self._queries])
         rng = np.random.default_rng(seed)
         self._fold = rng.integers(folds, size=log.dataset.query_count)[self._queries]
 
@@ -131,18 +142,18 @@ class Windows:
     def _batch(self, fold: int, windows: npt.NDArray[np.int64], seed: int) -> Batch:
         dataset = self._log.dataset
         queries = self._queries[windows]
-        events_at = self._order(queries, seed)
+        start, end, events_at = self._placed(windows, seed)
 
         def items_in(start: Positions, end: Positions) -> Ragged:
             places, offsets = positions_in(start, end)
-            return Ragged(np.asarray(dataset.items[events_at(places)]), offsets)
+            window = np.repeat(np.arange(len(start)), end - start)
+            return Ragged(np.asarray(dataset.items[events_at(places, window)]), offsets)
 
-        start, end = self._start[windows], self._end[windows]
         log_start = dataset.offsets[queries]
         begin = self._begin(log_start, start)
         window = np.repeat(np.arange(len(windows)), end - start)
         places, _ = positions_in(start, end)
-        event = events_at(places)
+        event = events_at(places, window)
         known = self._known(window, places - begin[window], begin, end)
         lengths = end - begin
         if lengths.max() > _LONG:
@@ -166,25 +177,34 @@ class Windows:
             weights=None if dataset.weights is None else np.asarray(dataset.weights[event]),
         )
 
-    def _order(self, queries: Positions, seed: int) -> Callable[[Positions], Positions]:
-        """Which event stands at each position of the queries' logs in this epoch.
+    def _placed(
+        self, windows: Positions, seed: int
+    ) -> tuple[Positions, Positions, Callable[[Positions, Positions], Positions]]:
+        """Where each window's targets stand, and which event is at a position for a window.
 
-        Itself, but for the view's events of a log without an order: those change places, the same
-        way in all of the epoch's batches. Sorts the whole logs of the batch's queries: a log that
-        has windows in many batches is sorted for each of them.
+        Where they are in the log, but for the view's events of a log without an order. Those
+        change places, the same way in all of the epoch's batches, and go round until the window's
+        targets are the last: all others are before them. Sorts the whole logs of the batch's
+        queries: a log that has windows in many batches is sorted for each of them.
         """
+        start, end = self._start[windows], self._end[windows]
         if not self._log.dataset.schema.unordered:
-            return lambda positions: positions
+            return start, end, lambda positions, _: positions
+        queries = self._queries[windows]
         rows = np.unique(queries)
         places, offsets = positions_in(self._log.start[rows], self._log.end[rows])
         row = np.repeat(np.arange(len(rows)), np.diff(offsets))
         drawn = places[np.lexsort((scrambled(places ^ np.int64(seed << 31)), row))]
+        first, stop = self._log.start[queries], self._log.end[queries]
+        base = offsets[np.searchsorted(rows, queries)]
 
-        def events_at(positions: Positions) -> Positions:
-            found = np.searchsorted(places, positions).clip(max=len(places) - 1)
-            return np.where(places[found] == positions, drawn[found], positions)
+        def events_at(positions: Positions, window: Positions) -> Positions:
+            place = positions - first[window]
+            turned = (place + (end - first)[window]) % (stop - first)[window]
+            found = drawn[base[window] + turned]
+            return np.where(place >= 0, found, positions)
 
-        return events_at
+        return stop - (end - start), stop, events_at
 
     def _begin(
         self, log_start: npt.NDArray[np.int64], start: npt.NDArray[np.int64]
