@@ -54,7 +54,8 @@ class Schema(BaseModel):
     """Column of the interactions that orders a log by whole numbers, where no time is known."""
     unordered: bool = False
     """The log has no order: each query's events are shuffled, and in training anew each epoch, so
-    that nothing can be learned from how the table happens to be sorted (docs/data.md)."""
+    that nothing can be learned from how the table happens to be sorted; each is predicted from
+    nearly all others (docs/data.md)."""
     weight: str | None = None
     """Column of the interactions with a non-negative weight: how much each event counts in the
     training loss (docs/data.md). A rating is not one by itself."""

@@ -1,4 +1,4 @@
-"""Windows of ordered logs: one history serves all the targets that follow it."""
+"""Windows of logs: one history serves all the targets that follow it."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from dualtower.data.columns import FeatureColumn, Positions, Ragged, positions_i
 from dualtower.data.dataset import Log
 from dualtower.data.sorting import scrambled
 
-_FEWEST_WINDOWS = 4
-"""Of a log without an order: a target sees all events but some of its own window's. More of them
-show it more, and cost more (docs/recipe.md)."""
+_WINDOW_SHARE = 4
+"""One in so many events, rounded up, are targets of one window where a log has no order: a target
+sees all events but some of these. Shorter windows show it more and cost more (docs/recipe.md)."""
 _LONG = 1_000
 """A window that a huge basket makes longer than this holds only what its targets may see."""
 
@@ -54,7 +54,8 @@ class Windows:
     what a fold's queries contributed to an item can be left out as a whole. Events of the very same
     time (one basket) have no order: unless `same_time_history`, they are not one another's history,
     as they will not be when a next basket is asked for. One epoch reads every event once as a
-    target, and (history_length / target_length) times more as history.
+    target, and (history_length / target_length) times more as history (without an order up to four
+    times in all).
 
     A log without an order gets another one each epoch, and goes round: all other events stand
     before a window's targets, which are then about a quarter of the log at most. So an event is
@@ -96,7 +97,7 @@ class Windows:
         lengths = log.end[queries] - log.start[queries]
         longest = np.full_like(lengths, target_length)
         if log.dataset.schema.unordered:
-            longest = np.minimum(longest, -(-lengths // _FEWEST_WINDOWS))
+            longest = np.minimum(longest, -(-lengths // _WINDOW_SHARE))
         pieces = -(-lengths // longest)
         self._queries = np.repeat(queries, pieces)
         first = np.cumsum(pieces) - pieces
