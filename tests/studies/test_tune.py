@@ -383,12 +383,13 @@ def test_a_trial_under_way_before_a_kill_is_not_the_one_that_crashes_later(
 ) -> None:
     plan = plan_of(tmp_path, "item_knn", trials=2)
     work_here(monkeypatch)
-    with monkeypatch.context() as patch:
-        patch.setattr(
-            tuning, "fit_model", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt)
-        )
-        with pytest.raises(KeyboardInterrupt):
-            tune_models(plan, silent)
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tuning, "fit_model", killed)
+    with pytest.raises(KeyboardInterrupt):
+        tune_models(plan, silent)
     (begun,) = plan.study.folder.glob("trials/*/item_knn/begun.json")
     os.utime(begun, (1, 1))
     monkeypatch.setattr(workers, "run_job", lambda *_: "its process ended with status 1")

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -180,10 +179,9 @@ def _grouped(
     order = torch.argsort(kind, stable=True)
     sizes = (wide * (many * interests).clamp(min=dim))[order]
     part = (sizes.cumsum(0) - sizes) // _NUMBERS_AT_ONCE
-    changed = torch.ones(len(order), dtype=torch.bool)
-    changed[1:] = (part[1:] != part[:-1]) | (kind[order][1:] != kind[order][:-1])
-    ends = [*changed.nonzero()[:, 0].tolist(), len(order)]
-    for chosen in (order[start:end] for start, end in pairwise(ends)):
+    # Neither falls along the order: their sum stays where both do.
+    together = torch.unique_consecutive(kind[order] + part, return_counts=True)[1]
+    for chosen in torch.split(order, together.tolist()):
         column = torch.arange(int(many[chosen].max()), device=known.device)
         place = torch.arange(int(wide[chosen].max()), device=known.device)
         chosen = chosen.to(known.device)

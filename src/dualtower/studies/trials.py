@@ -9,6 +9,8 @@ from dualtower.evaluation.results import Value
 from dualtower.files import write_json
 from dualtower.studies.tuned import Repeat, Trial
 
+_BEGUN = "begun.json"
+
 
 def read_trials(folder: Path) -> list[Trial]:
     """The finished trials of a model, in order."""
@@ -79,9 +81,6 @@ def has_repeat(folder: Path, trial: int, added_seed: int) -> bool:
 def fit_count(folder: Path, confirm: int) -> int:
     """How many fits of a model are finished: trials, and what was fitted again of them."""
     return trial_count(folder) + len(_repeat_files(folder, confirm))
-
-
-_BEGUN = "begun.json"
 
 
 def _trial_file(folder: Path, number: int) -> Path:

@@ -36,6 +36,7 @@ from dualtower.studies.tuning import (
     next_repeat,
     repeat_count,
     searched_space,
+    was_tried,
 )
 from dualtower.studies.worker import Task
 from dualtower.studies.workers import Job, run_jobs
@@ -176,9 +177,9 @@ def _say_what_was_not_tried(
         for changes in plan.tries:
             if (place := place_with(space, start, changes)) is None:
                 continue
-            states = [trial.state for trial in trials if trial.place == place]
-            if all(state == "out_of_time" for state in states):
-                why = "was cut off by the clock" if states else "was not tried"
+            if not was_tried(place, trials):
+                begun = any(trial.place == place for trial in trials)
+                why = "was cut off by the clock" if begun else "was not tried"
                 say(f"{name}: {_in_one(changes)} {why}; give it more --trials or --minutes")
 
 

@@ -9,7 +9,7 @@ few with more seeds, on all validation queries, and takes the best mean.
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -149,6 +149,11 @@ def repeat_count(order: TuneOrder) -> int:
     return order.confirm * (1 + FINALISTS) if takes_seed(order.model) else 0
 
 
+def was_tried(place: Mapping[str, Any], trials: Sequence[Trial]) -> bool:
+    """Whether one of the trials was at a place, and the clock did not cut it off."""
+    return any(trial.place == place and trial.state != "out_of_time" for trial in trials)
+
+
 def best_of(trials: Sequence[Trial], repeats: Sequence[Repeat] = ()) -> Best | None:
     """The best of the trials that were finished; None if none was.
 
@@ -209,10 +214,10 @@ class _Search:
                 place = self._near_start(place, len(done))
         settings = settings_at(self._space, place)
         common: dict[str, Any] = {"number": len(done), "place": place, "settings": settings}
-        write_begun(folder, len(done), place, settings)
         for trial in done:
             if trial.settings == settings and trial.state != "out_of_time":
                 return trial.model_copy(update={**common, "seconds": 0.0})
+        write_begun(folder, len(done), place, settings)
         left = 60 * self._order.minutes - sum(trial.seconds for trial in done)
         start, curve = time.monotonic(), list[float]()
         metric, state, reason = None, "complete", ""
@@ -253,9 +258,8 @@ class _Search:
         )
 
     def _not_tried(self, done: Sequence[Trial]) -> dict[str, Any] | None:
-        """The first place asked for where no trial was, or the clock cut it off."""
-        tried = [trial.place for trial in done if trial.state != "out_of_time"]
-        return next((place for place in self._tries if place not in tried), None)
+        """The first place asked for that was not tried."""
+        return next((place for place in self._tries if not was_tried(place, done)), None)
 
     def _near_start(self, place: dict[str, Any], number: int) -> dict[str, Any]:
         random = np.random.default_rng((self._order.seed, number))

@@ -147,14 +147,13 @@ class Windows:
 
         def items_in(start: Positions, end: Positions) -> Ragged:
             places, offsets = positions_in(start, end)
-            window = np.repeat(np.arange(len(start)), end - start)
-            return Ragged(np.asarray(dataset.items[events_at(places, window)]), offsets)
+            return Ragged(np.asarray(dataset.items[events_at(places, offsets)]), offsets)
 
         log_start = dataset.offsets[queries]
         begin = self._begin(log_start, start)
         window = np.repeat(np.arange(len(windows)), end - start)
-        places, _ = positions_in(start, end)
-        event = events_at(places, window)
+        places, offsets = positions_in(start, end)
+        event = events_at(places, offsets)
         known = self._known(window, places - begin[window], begin, end)
         lengths = end - begin
         if lengths.max() > _LONG:
@@ -181,7 +180,7 @@ class Windows:
     def _placed(
         self, windows: Positions, seed: int
     ) -> tuple[Positions, Positions, Callable[[Positions, Positions], Positions]]:
-        """Where each window's targets stand, and which event is at a position for a window.
+        """Where each window's targets stand, and which events are at some positions of each.
 
         Where they are in the log, but for the view's events of a log without an order. Those
         change places, the same way in all of the epoch's batches, and go round until the window's
@@ -199,7 +198,8 @@ class Windows:
         first, stop = self._log.start[queries], self._log.end[queries]
         base = offsets[np.searchsorted(rows, queries)]
 
-        def events_at(positions: Positions, window: Positions) -> Positions:
+        def events_at(positions: Positions, offsets: Positions) -> Positions:
+            window = np.repeat(np.arange(len(windows)), np.diff(offsets))
             place = positions - first[window]
             turned = (place + (end - first)[window]) % (stop - first)[window]
             found = drawn[base[window] + turned]
