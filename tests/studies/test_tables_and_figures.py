@@ -209,12 +209,38 @@ def test_factors_are_differences_to_the_model_as_configured(
     assert "temperature: 0.5" in plan.results.with_suffix(".svg").read_text(encoding="utf-8")
 
 
-def test_noise_is_two_standard_errors_of_a_difference() -> None:
+def test_noise_is_half_the_interval_of_a_difference() -> None:
     runs = [run_of("dat", seed, rate) for seed, rate in enumerate((0.2, 0.4))]
     runs += [run_of("dat", seed, 0.3, variation="x") for seed in (0, 1)]
     # Deviations .141 and 0: pooled variance .01; of a difference of means of two: .01.
-    assert noise_of(results_of(*runs), ["hit_rate@50"]) == {"hit_rate@50": pytest.approx(0.2)}
-    assert noise_of(results_of(runs[0]), ["mrr"]) == {"mrr": 0.0}
+    # 4.303 is Student's t of two degrees of freedom at .975, from a printed table.
+    once = {"hit_rate@50": pytest.approx(0.4303, abs=1e-4)}
+    assert noise_of(results_of(*runs), "dat", ["hit_rate@50"]) == once
+    # What is the model as configured once more tells nothing new.
+    again = [run_of("dat", seed, rate, variation="y") for seed, rate in enumerate((0.2, 0.4))]
+    assert noise_of(results_of(*runs, *again), "dat", ["hit_rate@50"]) == once
+    assert noise_of(results_of(runs[0]), "dat", ["mrr"]) == {"mrr": 0.0}
+
+
+def test_noise_of_single_runs_is_told_by_more_seeds_of_the_configuration(
+    tmp_path: Path, done: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [run_of("dat", seed, rate) for seed, rate in enumerate((0.2, 0.3, 0.4))]
+    runs += [run_of("dat", 0, 0.2, variation="the same"), run_of("dat", 0, 0.5, variation="x")]
+    # Deviation .1 by three seeds, t of two degrees 4.303; one run less one run: a root of two.
+    assert noise_of(results_of(*runs), "dat", ["hit_rate@50"]) == {
+        "hit_rate@50": pytest.approx(4.303 * 0.1 * 2**0.5, abs=1e-4)
+    }
+    few: dict[str, Any] = {"temperature": {"0.5": {"training.temperature": 0.5}}}
+    monkeypatch.setattr(factors_module, "FACTORS", few)
+    plan = small_study(tmp_path, seeds=(0,), final=False)
+    found = factors(plan, silent, noise_seeds=(1, 0))
+    assert [(run.variation, run.seed) for run in found.runs] == [
+        ("", 0),
+        ("", 1),
+        ("temperature: 0.5", 0),
+    ]
+    assert "--seeds 0 --noise-seeds 1,0" in found.command
 
 
 def test_an_unknown_factor_is_named(tmp_path: Path) -> None:

@@ -186,6 +186,13 @@ def factors(
     ] = "",
     model: Annotated[str, typer.Option(help="What is varied.")] = "dat",
     seeds: Seeds = "0,1",
+    noise_seeds: Annotated[
+        str,
+        typer.Option(
+            help="More, by commas, of the model as configured alone, to tell what is chance.",
+            show_default=False,
+        ),
+    ] = "",
     final: Annotated[
         bool,
         typer.Option("--final", help="Fit on train and validation, measure on the test."),
@@ -201,7 +208,8 @@ def factors(
     from dualtower.studies import factors as module
 
     plan = _study("factors", config, seeds, final, data, results, work, tuned, jobs)
-    found = module.factors(plan, note, model=model, names=_names(names))
+    extra = _numbers("--noise-seeds", noise_seeds) if noise_seeds else ()
+    found = module.factors(plan, note, model=model, names=_names(names), noise_seeds=extra)
     _show(found, as_json, module.markdown(found, model), plan.results)
 
 

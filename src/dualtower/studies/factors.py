@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from math import sqrt
+from statistics import variance
 
 from dualtower.errors import ConfigError, DataError
 from dualtower.evaluation.plots import check_plots
@@ -146,6 +147,7 @@ def factors(
     *,
     model: str = "dat",
     names: Sequence[str] = (),
+    noise_seeds: Sequence[int] = (),
 ) -> Results:
     """Vary one factor at a time, and write JSON, Markdown and the plot of the differences.
 
@@ -154,6 +156,7 @@ def factors(
         say: is told what is being done, line by line.
         model: what is varied.
         names: of factors; all without.
+        noise_seeds: more seeds of the model as configured alone: what they differ by is noise.
 
     Raises:
         ConfigError: there is no such model or factor, or matplotlib is not installed.
@@ -162,7 +165,7 @@ def factors(
     check_plots()
     if unknown := [name for name in names if name not in FACTORS]:
         raise ConfigError(f"--factors: no factor {unknown[0]!r}; there are {', '.join(FACTORS)}")
-    entries = [Entry(model)]
+    entries = [Entry(model, seeds=(*study.seeds, *noise_seeds))]
     entries += [
         Entry(model, f"{name}: {option}", settings)
         for name in (names or FACTORS)
@@ -177,14 +180,15 @@ def factors(
     command = study.command(
         "study factors",
         f"--model {model}",
-        f"--seeds {','.join(str(seed) for seed in study.seeds)}",
+        f"--seeds {_listed(study.seeds)}",
+        *([f"--noise-seeds {_listed(noise_seeds)}"] if noise_seeds else []),
         *([f"--factors {','.join(names)}"] if names else []),
         *(["--final"] if study.final else []),
     )
     results = measured.results(study, command)
     write_results(study.results, results)
     metrics = shown_metrics(results)
-    rows, noise = differences(results, model, metrics), noise_of(results, metrics)
+    rows, noise = differences(results, model, metrics), noise_of(results, model, metrics)
     write_text(study.results.with_suffix(".md"), markdown(results, model))
     write_text(study.results.with_suffix(".svg"), differences_plot(rows, noise, metrics))
     return results
@@ -227,29 +231,40 @@ def differences(results: Results, model: str, metrics: Sequence[str]) -> Differe
     return found
 
 
-def noise_of(results: Results, metrics: Sequence[str]) -> dict[str, float]:
-    """How large a difference of two means may be by the seeds alone: two standard errors of it.
+def noise_of(results: Results, model: str, metrics: Sequence[str]) -> dict[str, float]:
+    """How large a difference may be by the seeds alone: half its 95% interval, by Student's t.
 
-    The deviation of a run is pooled over all variations; with one seed each there is none.
+    The deviation of a run is pooled over all settings that have several seeds, each once; where
+    none has, there is nothing to say it by, and 0 stands.
+
+    Args:
+        results: of the study.
+        model: what was varied; it may have more seeds than its variations.
+        metrics: which.
     """
+    from scipy.stats import t
+
+    labels = by_label(results)
+    seeds = max((len(runs) for label, runs in labels.items() if label != model), default=1)
     noise: dict[str, float] = {}
     for metric in metrics:
-        squares, freedom, seeds = 0.0, 0, 0
-        for runs in by_label(results).values():
-            values = [value for run in runs if (value := value_of(run, metric)) is not None]
-            if len(values) > 1:
-                deviation = mean_and_deviation(values)[1] or 0.0
-                squares += deviation**2 * (len(values) - 1)
-                freedom += len(values) - 1
-                seeds = max(seeds, len(values))
-        noise[metric] = 2 * sqrt(squares / freedom) * sqrt(2 / seeds) if freedom else 0.0
+        found: set[frozenset[tuple[int, float]]] = set()
+        for runs in labels.values():
+            values = [(run.seed, value_of(run, metric)) for run in runs]
+            found.add(frozenset((seed, value) for seed, value in values if value is not None))
+        once = [group for group in found if not any(group < other for other in found)]
+        several = [[value for _, value in group] for group in once if len(group) > 1]
+        freedom = sum(len(values) - 1 for values in several)
+        squares = sum((len(values) - 1) * variance(values) for values in several)
+        half = t.ppf(0.975, freedom) * sqrt(squares / freedom * 2 / seeds) if freedom else 0.0
+        noise[metric] = float(half)
     return noise
 
 
 def markdown(results: Results, model: str) -> str:
     """The differences as a Markdown table; a star marks those beyond the noise."""
     metrics = shown_metrics(results)
-    rows, noise = differences(results, model, metrics), noise_of(results, metrics)
+    rows, noise = differences(results, model, metrics), noise_of(results, model, metrics)
     configured = by_label(results)[model]
     means = [
         mean_and_deviation([value_of(run, metric) or 0.0 for run in configured])[0]
@@ -278,6 +293,10 @@ def markdown(results: Results, model: str) -> str:
     if results.refusals:
         lines += ["", "Could not run:", "", refusals_list(results)]
     return "\n".join(lines) + "\n"
+
+
+def _listed(seeds: Sequence[int]) -> str:
+    return ",".join(str(seed) for seed in seeds)
 
 
 def _seconds(runs: Sequence[Run]) -> str:

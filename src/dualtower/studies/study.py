@@ -123,6 +123,8 @@ class Entry:
     """What is varied, in words."""
     settings: Mapping[str, Value] = field(default_factory=dict)
     """The settings that this means."""
+    seeds: tuple[int, ...] = ()
+    """Its own, instead of the study's."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ def measure(study: Study, entries: Sequence[Entry], say: Callable[[str], None]) 
     orders = [
         _order(config, entry, seed, tuned, study.final)
         for entry in entries
-        for seed in (dict.fromkeys(study.seeds) if takes_seed(entry.model) else (0,))
+        for seed in (dict.fromkeys(entry.seeds or study.seeds) if takes_seed(entry.model) else (0,))
     ]
     finished = study.folder / "finished"
     keys: dict[int, str] = {}
