@@ -99,8 +99,10 @@ def test_a_search_that_was_interrupted_draws_what_it_would_have_drawn(
     with pytest.raises(KeyboardInterrupt):
         tune_models(plan, silent)
     assert not plan.study.results.exists()
+    assert len(list(plan.study.folder.glob("trials/*/two_tower/begun.json"))) == 1
     found = tune_models(plan, silent)
     assert len(calls) == 7  # the third was begun again
+    assert not list(plan.study.folder.glob("trials/*/two_tower/begun.json"))
     tried = without_seconds(found.tried["two_tower"])
     assert tried == without_seconds(whole.tried["two_tower"])
     assert len({json.dumps(trial.place) for trial in tried}) == 6

@@ -17,7 +17,7 @@ from dualtower.files import write_text
 from dualtower.studies.orders import figure_settings
 from dualtower.studies.plots import tuning_plot
 from dualtower.studies.run import load_or_prepare
-from dualtower.studies.spaces import check_dimensions, in_words, place_with, space_of
+from dualtower.studies.spaces import check_dimensions, in_words, space_of
 from dualtower.studies.study import Study, data_checksum, protocol
 from dualtower.studies.trials import (
     crashed_trial,
@@ -34,6 +34,7 @@ from dualtower.studies.tuning import (
     best_of,
     goes_on,
     next_repeat,
+    places_to_try,
     repeat_count,
     searched_space,
     was_tried,
@@ -148,15 +149,16 @@ def tune_models(plan: TunePlan, say: Callable[[str], None]) -> Tuned:
 
 def _check_tries(plan: TunePlan, config: RunConfig) -> None:
     """Every place to try must be one of some model's space."""
-    spaces = {name: searched_space(config, name, plan.keep) for name in plan.models}
     for changes in plan.tries:
         check_dimensions("--try", changes)
-        if any(place_with(*found, changes) is not None for found in spaces.values()):
+        places = [places_to_try(config, name, plan.keep, [changes])[0] for name in plan.models]
+        if any(place is not None for place in places):
             continue
+        spaces = {name: searched_space(config, name, plan.keep)[0] for name in plan.models}
         here = [
             f"{part} is {in_words(space[part])} for {name}"
             for part in changes
-            for name, (space, _) in spaces.items()
+            for name, space in spaces.items()
             if part in space
         ]
         raise ConfigError(
@@ -173,11 +175,9 @@ def _say_what_was_not_tried(
 ) -> None:
     """A place that trials or minutes left out must not be taken for one that was tried."""
     for name, trials in tried.items():
-        space, start = searched_space(config, name, plan.keep)
-        for changes in plan.tries:
-            if (place := place_with(space, start, changes)) is None:
-                continue
-            if not was_tried(place, trials):
+        places = places_to_try(config, name, plan.keep, plan.tries)
+        for changes, place in zip(plan.tries, places, strict=True):
+            if place is not None and not was_tried(place, trials):
                 begun = any(trial.place == place for trial in trials)
                 why = "was cut off by the clock" if begun else "was not tried"
                 say(f"{name}: {_in_one(changes)} {why}; give it more --trials or --minutes")
@@ -196,6 +196,7 @@ def _search(
         trials = read_trials(place)
         if crash is None:
             ended.add(job.label)
+            forget_begun(place)
             say(f"{job.label}: {_in_words(trials, read_repeats(place, plan.confirm))}")
             return
         if goes_on(order, trials):

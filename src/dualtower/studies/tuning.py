@@ -198,7 +198,7 @@ class _Search:
         self._solved = base_of(order.model) in SOLVED
         self._config = without_traces(order.config)
         self._space, self._start = searched_space(order.config, order.model, order.keep)
-        tries = [place_with(self._space, self._start, changes) for changes in order.tries]
+        tries = places_to_try(order.config, order.model, order.keep, order.tries)
         self._tries = [place for place in tries if place is not None]
 
     def next_trial(self, done: Sequence[Trial], folder: Path) -> Trial:
@@ -356,6 +356,21 @@ def searched_space(
         keep: names of dimensions that stay as configured.
     """
     return widened(space_of(name, keep), current_settings(config, name))
+
+
+def places_to_try(
+    config: RunConfig, name: str, keep: Iterable[str], tries: Sequence[Mapping[str, str]]
+) -> list[dict[str, Any] | None]:
+    """Each place that was asked for, as one of a model's space; None where it has no such place.
+
+    Args:
+        config: the run as configured.
+        name: of the model or variant.
+        keep: names of dimensions that stay as configured.
+        tries: what differs from the configuration at each place.
+    """
+    space, start = searched_space(config, name, keep)
+    return [place_with(space, start, changes) for changes in tries]
 
 
 def current_settings(config: RunConfig, name: str) -> dict[str, Any]:
