@@ -15,3 +15,30 @@ def test_the_best_models_dot_is_not_cut_at_the_edge(monkeypatch: pytest.MonkeyPa
     low, high = axes.get_xlim()
     assert low == 0
     assert high > 1.02 * max(max(line.get_xdata()) for line in axes.lines)
+
+
+def test_an_axis_ends_where_most_differences_have_room() -> None:
+    # Sizes 1 to 10 and 100: the quantile .7 of eleven is the eighth, 8; half as much again is 12.
+    sizes = [*(float(n) for n in range(1, 11)), -100.0, 0.0]
+    assert plots.shown_up_to(sizes, 0.5) == pytest.approx(12)
+    assert plots.shown_up_to(sizes, 15.0) == pytest.approx(45)  # all of the band thrice
+    assert plots.shown_up_to(sizes, 20.0) == pytest.approx(100)  # 60, but little is beyond
+    assert plots.shown_up_to([0.1, -0.3, 0.2, 0.0], 0.0) == pytest.approx(0.3)  # little is beyond
+    assert plots.shown_up_to([0.0], 0.2) == pytest.approx(0.2)
+    assert plots.shown_up_to([0.0], 0.0) > 0
+
+
+def test_a_difference_off_the_axis_is_written_at_its_edge(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = Figure()
+    monkeypatch.setattr(plots, "draw_svg", lambda draw, *size: draw(drawn))
+    small = {f"a: {n}": {"mrr": (n / 1000, [n / 1000])} for n in range(-4, 5)}
+    rows = {**small, "b: 1": {"mrr": (-0.25, [-0.2, -0.3])}, "b: 2": {"mrr": (0.5, [0.5])}}
+    plots.differences_plot(rows, {"mrr": 0.001}, ["mrr"])
+    axes: Any = drawn.axes[0]
+    assert [text.get_text() for text in axes.texts] == ["+0.500", "-0.250"]
+    low, high = axes.get_xlim()
+    assert low < -0.004
+    assert 0.004 < high < 0.01
+    points = [x for line in axes.lines if len(line.get_xdata()) == 1 for x in line.get_xdata()]
+    assert low < min(points)
+    assert max(points) < high

@@ -107,6 +107,8 @@ def differences_plot(
         metrics: the panels.
     """
     labels = list(rows)[::-1]
+    factors = [label.partition(":")[0] for label in labels]
+    borders = [n - 0.5 for n in range(1, len(labels)) if factors[n] != factors[n - 1]]
 
     def draw(figure: Any) -> None:
         panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
@@ -114,13 +116,24 @@ def differences_plot(
             band = noise.get(metric, 0.0)
             axes.axvspan(-band, band, color=GREY, alpha=0.15)
             axes.axvline(0, color=GREY, linewidth=1)
+            for border in borders:
+                axes.axhline(border, color=GREY, alpha=0.3, linewidth=0.5)
+            means = [rows[label][metric][0] for label in labels if metric in rows[label]]
+            edge = shown_up_to(means, band)
             for place, label in enumerate(labels):
                 if metric not in rows[label]:
                     continue
                 mean, seeds = rows[label][metric]
                 colour = COLOURS[2] if mean > band else COLOURS[1] if mean < -band else GREY
+                if abs(mean) > edge:
+                    _beyond(axes, place, mean, edge, colour)
+                    continue
                 axes.plot(seeds, np.full(len(seeds), place), "|", color=colour, markersize=6)
                 axes.plot([mean], [place], "o", color=colour, markersize=6)
+            low, high = min(*means, -band, 0.0), max(*means, band, 0.0)
+            low, high = max(low, -edge), min(high, edge)
+            room = 0.06 * (high - low) or 1.0
+            axes.set_xlim(low - room, high + room)
             axes.set_title(f"{_title(metric)}, difference", loc="left", fontsize=10)
             axes.grid(axis="y", visible=False)
             axes.locator_params(axis="x", nbins=4)
@@ -128,6 +141,39 @@ def differences_plot(
         panels[0].set_ylim(-0.7, len(labels) - 0.3)
 
     return draw_svg(draw, 3.4 + 2.9 * len(metrics), 1.1 + 0.22 * len(labels))
+
+
+def shown_up_to(differences: Sequence[float], band: float) -> float:
+    """Where an axis of differences ends, to either side; what is beyond is written at its edge.
+
+    A few that are large would press all others into one line: so the axis ends where seven tenths
+    of those that are not zero have room, and all of the band thrice; or, where little is beyond
+    that, at the largest.
+
+    Args:
+        differences: any numbers.
+        band: how large one may be by chance, at least 0.
+    """
+    sizes = np.abs([value for value in differences if value])
+    if len(sizes) == 0:
+        return max(band, 1e-9)
+    edge = max(1.5 * float(np.quantile(sizes, 0.7)), 3 * band)
+    return edge if sizes.max() > 2 * edge else float(sizes.max())
+
+
+def _beyond(axes: Any, place: int, mean: float, edge: float, colour: str) -> None:
+    """A difference off the axis: an arrow at its edge, the figure beside it."""
+    axes.plot([np.copysign(edge, mean)], [place], "<" if mean < 0 else ">", color=colour)
+    axes.annotate(
+        f"{mean:+.3f}",
+        (np.copysign(edge, mean), place),
+        xytext=(6 if mean < 0 else -6, 0),
+        textcoords="offset points",
+        ha="left" if mean < 0 else "right",
+        va="center",
+        fontsize=7,
+        color=colour,
+    )
 
 
 def tuning_plot(tuned: Tuned) -> str:
