@@ -56,6 +56,10 @@ def test_the_other_studies_print_and_write(folder: Path) -> None:
     factors = run("study", "factors", "small.toml", "--factors", "query_id", *data)
     runs = json.loads(factors.stdout)["runs"]
     assert [row["variation"] for row in runs] == ["", "query_id: False", "query_id: True"]
+    more = ("--factors", "query_id", "--noise-seeds", "1", *data)
+    found = json.loads(run("study", "factors", "small.toml", *more).stdout)
+    assert "--seeds 0 --noise-seeds 1 --factors query_id" in found["command"]
+    assert [row["seed"] for row in found["runs"]] == [0, 1, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -70,6 +74,11 @@ def test_the_other_studies_print_and_write(folder: Path) -> None:
         (["study", "table2", "small.toml", "--tuned", "none.json"], "`dualtower tune` writes it"),
         (["study", "figure2", "small.toml", "--dims", "wide"], "--dims: 'wide' given"),
         (["study", "factors", "small.toml", "--factors", "colour"], "no factor 'colour'"),
+        (["study", "factors", "small.toml", "--noise-seeds", "a"], "--noise-seeds: 'a' given"),
+        (
+            ["study", "factors", "small.toml", "--model", "ease", "--noise-seeds", "1"],
+            "--noise-seeds: ease has no seed",
+        ),
         (["tune", "small.toml", "--pruning", "hard"], "it must be median or none"),
         (["tune", "small.toml", "--keep", "colour"], "no dimension 'colour'"),
         (["tune", "small.toml", "--try", "colour=red"], "--try: no dimension 'colour'"),

@@ -25,6 +25,7 @@ def test_an_axis_ends_where_most_differences_have_room() -> None:
     assert plots.shown_up_to(sizes, 20.0) == pytest.approx(100)  # 60, but little is beyond
     assert plots.shown_up_to([0.1, -0.3, 0.2, 0.0], 0.0) == pytest.approx(0.3)  # little is beyond
     assert plots.shown_up_to([0.0], 0.2) == pytest.approx(0.2)
+    assert plots.shown_up_to([0.1, -0.05], 0.2) == pytest.approx(0.2)  # all of it is noise
     assert plots.shown_up_to([0.0], 0.0) > 0
 
 
@@ -32,6 +33,7 @@ def test_a_difference_off_the_axis_is_written_at_its_edge(monkeypatch: pytest.Mo
     drawn = Figure()
     monkeypatch.setattr(plots, "draw_svg", lambda draw, *size: draw(drawn))
     small = {f"a: {n}": {"mrr": (n / 1000, [n / 1000])} for n in range(-4, 5)}
+    small["a: 0"] = {"mrr": (0.0, [-0.007, 0.007])}
     rows = {**small, "b: 1": {"mrr": (-0.25, [-0.2, -0.3])}, "b: 2": {"mrr": (0.5, [0.5])}}
     plots.differences_plot(rows, {"mrr": 0.001}, ["mrr"])
     axes: Any = drawn.axes[0]
@@ -39,6 +41,8 @@ def test_a_difference_off_the_axis_is_written_at_its_edge(monkeypatch: pytest.Mo
     low, high = axes.get_xlim()
     assert low < -0.004
     assert 0.004 < high < 0.01
-    points = [x for line in axes.lines if len(line.get_xdata()) == 1 for x in line.get_xdata()]
-    assert low < min(points)
-    assert max(points) < high
+    points = [x for line in axes.lines if line.get_marker() in "|o<>" for x in line.get_xdata()]
+    assert low < min(points) <= -0.007
+    assert 0.007 <= max(points) < high
+    rules = {y for line in axes.lines for y in line.get_ydata() if y % 1}
+    assert rules == {1.5}  # two of b below, nine of a above

@@ -220,6 +220,11 @@ def test_noise_is_half_the_interval_of_a_difference() -> None:
     again = [run_of("dat", seed, rate, variation="y") for seed, rate in enumerate((0.2, 0.4))]
     assert noise_of(results_of(*runs, *again), "dat", ["hit_rate@50"]) == once
     assert noise_of(results_of(runs[0]), "dat", ["mrr"]) == {"mrr": 0.0}
+    # Another setting with three seeds .1 apart: (.02 + 0 + .02) / 4 degrees, for which t is 2.776.
+    more = [run_of("dat", seed, 0.1 * seed, variation="z") for seed in range(3)]
+    assert noise_of(results_of(*runs, *more), "dat", ["hit_rate@50"]) == {
+        "hit_rate@50": pytest.approx(2.776 * 0.1, abs=1e-4)
+    }
 
 
 def test_noise_of_single_runs_is_told_by_more_seeds_of_the_configuration(
@@ -231,6 +236,8 @@ def test_noise_of_single_runs_is_told_by_more_seeds_of_the_configuration(
     assert noise_of(results_of(*runs), "dat", ["hit_rate@50"]) == {
         "hit_rate@50": pytest.approx(4.303 * 0.1 * 2**0.5, abs=1e-4)
     }
+    text = factors_module.markdown(results_of(*runs), "dat")
+    assert "| as configured | 0.0500 | 0.2000 |" in text  # of the seed that is compared
     few: dict[str, Any] = {"temperature": {"0.5": {"training.temperature": 0.5}}}
     monkeypatch.setattr(factors_module, "FACTORS", few)
     plan = small_study(tmp_path, seeds=(0,), final=False)

@@ -378,6 +378,7 @@ def test_a_trial_that_crashes_counts_its_time(
     (trial,) = tune_models(plan_of(tmp_path, "item_knn"), silent).tried["item_knn"]
     assert trial.state == "failed"
     assert trial.seconds == pytest.approx(3600, abs=60)
+    assert not list(tmp_path.rglob("begun.json"))
 
 
 def test_a_trial_under_way_before_a_kill_is_not_the_one_that_crashes_later(

@@ -11,6 +11,7 @@ from dualtower.evaluation.tables import by_label, mean_and_deviation, refusals_l
 from dualtower.files import write_text
 from dualtower.studies.plots import differences_plot
 from dualtower.studies.study import Entry, Study, measure
+from dualtower.studies.variants import takes_seed
 
 Options = Mapping[str, Mapping[str, Value]]
 
@@ -159,12 +160,15 @@ def factors(
         noise_seeds: more seeds of the model as configured alone: what they differ by is noise.
 
     Raises:
-        ConfigError: there is no such model or factor, or matplotlib is not installed.
+        ConfigError: there is no such model or factor, more seeds of a model that has none, or
+            matplotlib is not installed.
         DataError: a table is not as it should be, or nothing could run.
     """
     check_plots()
     if unknown := [name for name in names if name not in FACTORS]:
         raise ConfigError(f"--factors: no factor {unknown[0]!r}; there are {', '.join(FACTORS)}")
+    if noise_seeds and not takes_seed(model):
+        raise ConfigError(f"--noise-seeds: {model} has no seed, so nothing differs by chance")
     entries = [Entry(model, seeds=(*study.seeds, *noise_seeds))]
     entries += [
         Entry(model, f"{name}: {option}", settings)
@@ -234,18 +238,20 @@ def differences(results: Results, model: str, metrics: Sequence[str]) -> Differe
 def noise_of(results: Results, model: str, metrics: Sequence[str]) -> dict[str, float]:
     """How large a difference may be by the seeds alone: half its 95% interval, by Student's t.
 
-    The deviation of a run is pooled over all settings that have several seeds, each once; where
-    none has, there is nothing to say it by, and 0 stands.
+    The deviation of a run is pooled over all settings that have several seeds, each once, as if
+    it were the same for all, and two runs of one seed are taken to be as far apart as any. Where
+    no setting has several, there is nothing to say it by, and 0 stands.
 
     Args:
         results: of the study.
-        model: what was varied; it may have more seeds than its variations.
+        model: what was varied; it may have more seeds than its variations, of which the one with
+            the fewest counts.
         metrics: which.
     """
     from scipy.stats import t
 
     labels = by_label(results)
-    seeds = max((len(runs) for label, runs in labels.items() if label != model), default=1)
+    seeds = min((len(runs) for label, runs in labels.items() if label != model), default=1)
     noise: dict[str, float] = {}
     for metric in metrics:
         found: set[frozenset[tuple[int, float]]] = set()
@@ -265,7 +271,7 @@ def markdown(results: Results, model: str) -> str:
     """The differences as a Markdown table; a star marks those beyond the noise."""
     metrics = shown_metrics(results)
     rows, noise = differences(results, model, metrics), noise_of(results, model, metrics)
-    configured = by_label(results)[model]
+    configured = _compared(results, model)
     means = [
         mean_and_deviation([value_of(run, metric) or 0.0 for run in configured])[0]
         for metric in metrics
@@ -293,6 +299,13 @@ def markdown(results: Results, model: str) -> str:
     if results.refusals:
         lines += ["", "Could not run:", "", refusals_list(results)]
     return "\n".join(lines) + "\n"
+
+
+def _compared(results: Results, model: str) -> list[Run]:
+    """The runs of the model as configured that some variation is compared with."""
+    seeds = {run.seed for run in results.runs if run.label != model}
+    runs = by_label(results)[model]
+    return [run for run in runs if run.seed in seeds] or runs
 
 
 def _listed(seeds: Sequence[int]) -> str:

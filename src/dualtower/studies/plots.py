@@ -102,7 +102,8 @@ def differences_plot(
     """One panel a metric, one row a variation: its difference, with the band that is noise.
 
     Args:
-        rows: by variation and metric: the difference of the means, and that of every seed.
+        rows: by variation ("factor: option") and metric: the difference of the means, and that of
+            every seed.
         noise: by metric, how large a difference may be by the seeds alone.
         metrics: the panels.
     """
@@ -120,6 +121,7 @@ def differences_plot(
                 axes.axhline(border, color=GREY, alpha=0.3, linewidth=0.5)
             means = [rows[label][metric][0] for label in labels if metric in rows[label]]
             edge = shown_up_to(means, band)
+            shown = [-band, band]
             for place, label in enumerate(labels):
                 if metric not in rows[label]:
                     continue
@@ -130,10 +132,10 @@ def differences_plot(
                     continue
                 axes.plot(seeds, np.full(len(seeds), place), "|", color=colour, markersize=6)
                 axes.plot([mean], [place], "o", color=colour, markersize=6)
-            low, high = min(*means, -band, 0.0), max(*means, band, 0.0)
-            low, high = max(low, -edge), min(high, edge)
-            room = 0.06 * (high - low) or 1.0
-            axes.set_xlim(low - room, high + room)
+                shown += [mean, *seeds]
+            shown += [np.copysign(edge, mean) for mean in means if abs(mean) > edge]
+            room = 0.06 * (max(shown) - min(shown)) or 1.0
+            axes.set_xlim(min(shown) - room, max(shown) + room)
             axes.set_title(f"{_title(metric)}, difference", loc="left", fontsize=10)
             axes.grid(axis="y", visible=False)
             axes.locator_params(axis="x", nbins=4)
@@ -147,8 +149,8 @@ def shown_up_to(differences: Sequence[float], band: float) -> float:
     """Where an axis of differences ends, to either side; what is beyond is written at its edge.
 
     A few that are large would press all others into one line: so the axis ends where seven tenths
-    of those that are not zero have room, and all of the band thrice; or, where little is beyond
-    that, at the largest.
+    of those that are not zero have room, and three times the band; or, where little is beyond
+    that, at the largest of them and the band.
 
     Args:
         differences: any numbers.
@@ -158,7 +160,7 @@ def shown_up_to(differences: Sequence[float], band: float) -> float:
     if len(sizes) == 0:
         return max(band, 1e-9)
     edge = max(1.5 * float(np.quantile(sizes, 0.7)), 3 * band)
-    return edge if sizes.max() > 2 * edge else float(sizes.max())
+    return edge if sizes.max() > 2 * edge else max(float(sizes.max()), band)
 
 
 def _beyond(axes: Any, place: int, mean: float, edge: float, colour: str) -> None:

@@ -213,6 +213,7 @@ def _search(
             crashed.append(order)
         else:
             ended.add(job.label)
+            forget_begun(place)
 
     most = {name: plan.trials + repeat_count(order) for name, order in of_model.items()}
 
