@@ -10,7 +10,7 @@ from dualtower.evaluation.results import Results, Run, Value, write_results
 from dualtower.evaluation.tables import by_label, mean_and_deviation, refusals_list, value_of
 from dualtower.files import write_text
 from dualtower.studies.plots import differences_plot
-from dualtower.studies.study import Entry, Study, measure
+from dualtower.studies.study import Entry, Study, listed, measure
 from dualtower.studies.variants import takes_seed
 
 Options = Mapping[str, Mapping[str, Value]]
@@ -184,8 +184,8 @@ def factors(
     command = study.command(
         "study factors",
         f"--model {model}",
-        f"--seeds {_listed(study.seeds)}",
-        *([f"--noise-seeds {_listed(noise_seeds)}"] if noise_seeds else []),
+        f"--seeds {listed(study.seeds)}",
+        *([f"--noise-seeds {listed(noise_seeds)}"] if noise_seeds else []),
         *([f"--factors {','.join(names)}"] if names else []),
         *(["--final"] if study.final else []),
     )
@@ -306,10 +306,6 @@ def _compared(results: Results, model: str) -> list[Run]:
     seeds = {run.seed for run in results.runs if run.label != model}
     runs = by_label(results)[model]
     return [run for run in runs if run.seed in seeds] or runs
-
-
-def _listed(seeds: Sequence[int]) -> str:
-    return ",".join(str(seed) for seed in seeds)
 
 
 def _seconds(runs: Sequence[Run]) -> str:

@@ -8,7 +8,7 @@ from dualtower.evaluation.results import Results, Run, write_results
 from dualtower.evaluation.tables import refusals_list, results_table
 from dualtower.files import write_text
 from dualtower.studies.plots import curves_plot
-from dualtower.studies.study import Entry, Study, measure
+from dualtower.studies.study import Entry, Study, listed, measure
 
 FORMS = ("leave_out", "learned")
 LEVEL = "two_tower"
@@ -60,8 +60,8 @@ def figure2(
     measured = measure(study, entries, say)
     command = study.command(
         "study figure2",
-        f"--dims {','.join(str(dim) for dim in dims)}",
-        f"--seeds {','.join(str(seed) for seed in study.seeds)}",
+        f"--dims {listed(dims)}",
+        f"--seeds {listed(study.seeds)}",
         *([f"--forms {','.join(forms)}"] if tuple(forms) != FORMS else []),
         *([] if study.final else ["--validation"]),
     )

@@ -27,7 +27,7 @@ from dualtower.studies.live_order import (
 from dualtower.studies.orders import Order, read_values
 from dualtower.studies.plots import curves_plot, models_plot
 from dualtower.studies.run import load_or_prepare
-from dualtower.studies.study import Study, make_results, paired_test, say_of_finished
+from dualtower.studies.study import Study, listed, make_results, paired_test, say_of_finished
 from dualtower.studies.tuned import Tuned
 from dualtower.studies.worker import Task
 from dualtower.studies.workers import Job, run_jobs
@@ -79,10 +79,10 @@ class LivePlan:
         share = self.period_share
         return self.study.command(
             "study live",
-            f"--seeds {','.join(str(seed) for seed in self.study.seeds)}",
+            f"--seeds {listed(self.study.seeds)}",
             *([] if share is None else [f"--period-share {share:g}"]),
             f"--held-share {self.held_share:g}",
-            f"--counts {','.join(str(count) for count in self.counts)}",
+            f"--counts {listed(self.counts)}",
             f"--trained-at {self.trained_at}",
             *(
                 []

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -286,6 +286,11 @@ def make_results(
         processor=processor(),
         runs=tuple(runs),
     )
+
+
+def listed(numbers: Iterable[int]) -> str:
+    """Numbers as an option of a command takes them: by commas."""
+    return ",".join(str(number) for number in numbers)
 
 
 def paired_test(

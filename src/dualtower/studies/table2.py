@@ -14,7 +14,7 @@ from dualtower.evaluation.tables import (
 )
 from dualtower.files import write_text
 from dualtower.studies.plots import models_plot
-from dualtower.studies.study import Entry, Measured, Study, measure, paired_test
+from dualtower.studies.study import Entry, Measured, Study, listed, measure, paired_test
 from dualtower.studies.variants import base_of
 
 MAIN = "dat"
@@ -42,7 +42,7 @@ def table2(study: Study, models: Sequence[str], say: Callable[[str], None]) -> R
     command = study.command(
         "study table2",
         f"--models {','.join(models)}",
-        f"--seeds {','.join(str(seed) for seed in study.seeds)}",
+        f"--seeds {listed(study.seeds)}",
         *([] if study.final else ["--validation"]),
     )
     results = measured.results(study, command)

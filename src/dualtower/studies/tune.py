@@ -196,7 +196,6 @@ def _search(
         trials = read_trials(place)
         if crash is None:
             ended.add(job.label)
-            forget_begun(place)
             say(f"{job.label}: {_in_words(trials, read_repeats(place, plan.confirm))}")
             return
         if goes_on(order, trials):
@@ -213,7 +212,6 @@ def _search(
             crashed.append(order)
         else:
             ended.add(job.label)
-            forget_begun(place)
 
     most = {name: plan.trials + repeat_count(order) for name, order in of_model.items()}
 
@@ -239,6 +237,8 @@ def _search(
         done=done,
         steps=(sum(most.values()), steps_done),
     )
+    for name in ended:
+        forget_begun(folder / name)
     return crashed
 
 
