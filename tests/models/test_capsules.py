@@ -16,6 +16,7 @@ from dualtower.models.capsules import (
     routing_weights,
     squash,
 )
+from dualtower.models.towers import Shared
 
 LENGTH = 5
 """History length of the modules here."""
@@ -228,7 +229,8 @@ def test_each_interest_goes_through_the_tower_with_the_profile_and_absent_ones_r
     profile = [torch.tensor([[10.0], [20.0], [30.0]]), torch.tensor([[0.5], [0.5], [0.25]])]
     seen = []
 
-    def tower(inputs: Tensor) -> Tensor:
+    def tower(interests: Tensor, shared: Shared) -> Tensor:
+        inputs = shared.behind(interests)
         seen.extend(inputs.tolist())
         return inputs.sum(1, keepdim=True)
 
@@ -246,3 +248,5 @@ def test_each_interest_goes_through_the_tower_with_the_profile_and_absent_ones_r
         [24.5, 24.5, 24.5],
         [35.25, 36.25, 35.25],
     ]
+    alone = encode_interests(capsule, torch.tensor([3, 1, 2]), [], tower)
+    assert alone[:, :, 0].tolist() == [[1, 2, 3], [4, 4, 4], [5, 6, 5]]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dualtower.models.towers import Tower
+from dualtower.models.towers import Shared, Tower
 
 
 def tower(*, last_relu: bool, linear_path: bool) -> Tower:
@@ -103,3 +103,55 @@ def test_bfloat16_layers_are_of_training_alone(layer_dropout: float):
     rounded = made.train()(inputs)
     assert rounded.dtype == torch.float32
     assert 1e-5 < (rounded - exact).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("linear_path", [False, True])
+@pytest.mark.parametrize("last_relu", [False, True])
+@pytest.mark.parametrize("hidden_dims", [(), (4,), (6, 4)])
+def test_what_rows_share_counts_as_if_it_stood_in_each(
+    hidden_dims: tuple[int, ...], last_relu: bool, linear_path: bool
+):
+    torch.manual_seed(3)
+    made = Tower(
+        8, hidden_dims, 3, last_relu=last_relu, linear_path=linear_path, layer_dropout=0.0
+    ).double()
+    own = torch.randn(7, 5, dtype=torch.float64, requires_grad=True)
+    values = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    group = torch.tensor([0, 0, 3, 1, 1, 1, 3])  # no row of group 2
+    whole = torch.cat([own, values[group]], dim=1)
+    known = [own, values, *made.parameters()]
+    weigh = torch.randn(7, 3, dtype=torch.float64)
+
+    def vectors_and_gradients(vectors: torch.Tensor) -> list[torch.Tensor]:
+        return [vectors, *torch.autograd.grad((vectors * weigh).sum(), known)]
+
+    shared = vectors_and_gradients(made(own, Shared(values, group)))
+    torch.testing.assert_close(shared, vectors_and_gradients(made(whole)))
+
+
+@pytest.mark.parametrize(("own_dim", "shared_dim"), [(0, 4), (4, 0)])
+def test_all_or_nothing_may_be_shared(own_dim: int, shared_dim: int):
+    torch.manual_seed(3)
+    made = Tower(4, (5,), 3, last_relu=False, linear_path=True, layer_dropout=0.0)
+    own, values, group = torch.randn(6, own_dim), torch.randn(2, shared_dim), torch.arange(6) // 3
+    shared = Shared(values, group)
+    torch.testing.assert_close(made(own, shared), made(shared.behind(own)))
+
+
+@pytest.mark.parametrize("product_type", [torch.float32, torch.bfloat16])
+def test_dropout_and_rounded_layers_take_shared_inputs_too(product_type: torch.dtype):
+    torch.manual_seed(3)
+    settings = {"last_relu": False, "linear_path": True}
+    made = Tower(9, (16,), 4, layer_dropout=0.5, **settings)
+    made.product_type = product_type
+    own, values, group = torch.randn(6, 5), torch.randn(2, 4), torch.arange(6) // 3
+    shared = Shared(values, group)
+    torch.manual_seed(1)
+    dropped = made(own, shared)
+    torch.manual_seed(1)
+    assert torch.equal(dropped, made(shared.behind(own)))
+    undropped = Tower(9, (16,), 4, layer_dropout=0.0, **settings)
+    undropped.product_type = product_type
+    undropped.load_state_dict(made.state_dict())
+    difference = (undropped(own, shared) - undropped(shared.behind(own))).abs().max()
+    assert difference < 1e-6

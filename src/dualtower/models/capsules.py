@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from dualtower.models.towers import Shared
+
 _NUMBERS_AT_ONCE = 2**18
 """About so many routing weights, or numbers of events where those are more, are handled together:
 1 MB, which stays in the cache."""
@@ -195,15 +197,19 @@ def _grouped(
 
 
 def encode_interests(
-    capsules: Tensor, counts: Tensor, profile: Sequence[Tensor], tower: Callable[[Tensor], Tensor]
+    capsules: Tensor,
+    counts: Tensor,
+    profile: Sequence[Tensor],
+    tower: Callable[[Tensor, Shared], Tensor],
 ) -> Tensor:
-    """Each interest with the query's profile beside it, through the tower.
+    """Each interest with the query's profile behind it, through the tower.
 
     Args:
         capsules: `[targets, interests, dim]`.
         counts: how many of them each target has, at least 1, `[targets]`.
         profile: what else is known of each target, `[targets, …]` each.
-        tower: maps `[rows, …]` to `[rows, output_dim]`; it is spared the interests that are not.
+        tower: maps the interests that there are, and the profile that those of a target share, to
+            `[rows, output_dim]`.
 
     Returns:
         `[targets, interests, output_dim]`; the first interest's vector again where a target has no
@@ -212,8 +218,7 @@ def encode_interests(
     first = counts.cumsum(0) - counts
     target = torch.repeat_interleave(counts)
     interest = torch.arange(len(target), device=counts.device) - first[target]
-    vectors = tower(
-        torch.cat([capsules[target, interest], *(part[target] for part in profile)], dim=1)
-    )
+    known = torch.cat([capsules.new_empty(len(capsules), 0), *profile], dim=1)
+    vectors = tower(capsules[target, interest], Shared(known, target))
     number = torch.arange(capsules.shape[1], device=counts.device)
     return vectors[first[:, None] + number * (number < counts[:, None])]
