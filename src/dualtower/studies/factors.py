@@ -103,6 +103,7 @@ FACTORS: dict[str, Options] = {
             for kind in ("none", "refined")
         },
     },
+    "last_relu": _each("model.last_relu", False, True),
     "linear_path": _each("model.linear_path", True, False),
     "normalise": _each("model.normalise", True, False),
     "history": {
