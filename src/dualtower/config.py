@@ -158,7 +158,8 @@ class ModelConfig(Settings):
     embedding_dropout: float = Field(default=0.1, ge=0, lt=1)
     """Dropout on the embeddings of ids and features, before history pools them."""
     history_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the history feature's events left out as a whole in training."""
+    """Share of the history's events blanked in training: zeros stand in their place, and the rest
+    is not scaled up."""
     layer_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout between the towers' layers."""
     id_dropout: float = Field(default=0.05, ge=0, lt=1)

@@ -10,10 +10,12 @@ from dualtower.evaluation.evaluate import validation_metric
 from dualtower.evaluation.metrics import parse_metric
 from dualtower.models.base import Model, SolvedModel
 from dualtower.models.trained import TrainedModel
-from dualtower.training.loop import train
+from dualtower.training.loop import train, view_print
 from dualtower.training.seeds import VALIDATION, sub_seed
 
 M = TypeVar("M", bound=Model)
+
+_RANKING_FIELDS = {"exclude_seen", "same_time_history"}
 
 
 def fit(
@@ -53,12 +55,14 @@ def fit(
     if not isinstance(model, TrainedModel):
         raise ConfigError(f"fit: {type(model).__name__} has neither a solve nor a training loss")
     config = training or TrainingConfig.of(model.config.preset).for_model(model.name)
-    validate = None
+    validate, watched = None, None
     if validation is not None and validation.event_count > 0:
         validate = validator(validation, config, evaluation)
+        ranked = _ranked_as(config, evaluation)
+        watched = {**view_print(validation), **ranked.model_dump(include=_RANKING_FIELDS)}
         if after_epoch is not None:
             validate = _telling(validate, after_epoch)
-    train(model, log, config, validate=validate, progress=progress)
+    train(model, log, config, validate=validate, watched=watched, progress=progress)
     return model
 
 
@@ -76,7 +80,7 @@ def validator(
     Raises:
         ConfigError: there is no such metric.
     """
-    evaluation = evaluation or EvaluationConfig(same_time_history=config.same_time_history)
+    evaluation = _ranked_as(config, evaluation)
     name = config.validation_metric
     parse_metric(name)
     seed = sub_seed(config.seed, VALIDATION)
@@ -88,6 +92,10 @@ def validator(
         )
 
     return validate
+
+
+def _ranked_as(config: TrainingConfig, evaluation: EvaluationConfig | None) -> EvaluationConfig:
+    return evaluation or EvaluationConfig(same_time_history=config.same_time_history)
 
 
 def _telling(

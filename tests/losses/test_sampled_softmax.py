@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dualtower.losses import sampled_softmax as module
-from dualtower.losses.sampled_softmax import sampled_softmax
+from dualtower.losses.sampled_softmax import _chunk, sampled_softmax
 from dualtower.training.negatives import log_inclusion_in_batch
 
 
@@ -262,3 +262,12 @@ def test_with_certain_candidates_the_refined_loss_is_the_full_softmax() -> None:
     )
     full = functional.cross_entropy(queries @ items.T, own)
     torch.testing.assert_close(loss, full)
+
+
+def test_on_a_gpu_as_many_rows_are_scored_at_once_as_a_gigabyte_of_scores_has() -> None:
+    def rows(batch: int, candidates: int) -> int:
+        return _chunk(torch.empty(batch, 4, device="meta"), torch.empty(candidates, device="meta"))
+
+    assert rows(1000, 5000) == 1000
+    assert rows(100_000, 2**20) == 2**8
+    assert rows(10, 2**29) == 1

@@ -54,3 +54,9 @@ def test_the_warning_says_what_is_wrong_why_and_what_to_set(last_relu: bool):
 def test_sampled_rows_leave_the_unknown_out():
     assert sample_rows(5, 100, torch.device("cpu")).tolist() == [1, 2, 3, 4]
     assert sample_rows(101, 3, torch.device("cpu")).tolist() == [1, 50, 100]
+
+
+def test_sampled_rows_of_a_huge_table_are_in_it():
+    """Where float32 no longer tells whole numbers apart."""
+    count = 2**24 + 4
+    assert sample_rows(count, 1000, torch.device("cpu"))[[0, -1]].tolist() == [1, count - 1]

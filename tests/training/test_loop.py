@@ -11,15 +11,19 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from dualtower.config import EvaluationConfig
 from dualtower.data.dataset import Log
 from dualtower.errors import BundleError, CollapseWarning, ConfigError, DataError
+from dualtower.fitting import fit
 from dualtower.models.dat import DAT
 from dualtower.models.table import EmbeddingTable
 from dualtower.models.two_tower import TwoTower
 from dualtower.schema import Schema
 from dualtower.training.co_occurrence import co_occurrence_vectors
 from dualtower.training.loop import Validate, train
+from dualtower.training.objective import Objective
 from dualtower.training.seeds import ITEM_INIT, sub_seed
+from dualtower.training.windows import Batch
 from tests.helpers import tiny_dataset
 from tests.training.runs import (
     PAIRS_LEARNED,
@@ -380,11 +384,82 @@ def test_a_healthy_model_is_not_warned_of(model_settings, training_settings):
     assert not model.record.collapsed
 
 
-def test_a_log_of_one_item():
+def test_a_log_of_one_item_is_refused():
     log = tiny_dataset([[1, 1], [1]]).everything()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", CollapseWarning)
+    with pytest.raises(ConfigError, match=r"the corpus has 1 item\(s\); two are needed"):
         trained(*WINDOWS_LEAVE_OUT, log=log)
+
+
+def test_alignment_without_categories_is_warned_of():
+    alone = tiny_dataset([[1, 2, 3], [2, 3, 1]]).everything()
+    with pytest.warns(UserWarning, match="lambda_ca is 1, .* have no categories"):
+        trained({**WINDOWS_LEAVE_OUT[0], "lambda_ca": 1.0}, WINDOWS_LEAVE_OUT[1], log=alone)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        trained({**WINDOWS_LEAVE_OUT[0], "lambda_ca": 1.0}, WINDOWS_LEAVE_OUT[1], epochs=1)
+
+
+def test_a_model_of_tables_alone_trains_and_goes_on_after_a_kill(tmp_path: Path):
+    settings = {
+        **{"query_tower": False, "item_vectors": "embedding", "history_form": "mean"},
+        **{"embedding_dim": 8, "output_dim": 8, "history_length": 4},
+    }
+    log = replace(small_split().train, dataset=replace(small_dataset(), item_features={}))
+
+    def fitted(epochs: int, **changes: str) -> TwoTower:
+        model = TwoTower(**settings)
+        train(model, log, loop(epochs=epochs, **WINDOWS_LEAVE_OUT[1], **changes), progress=False)
+        assert model.network is not None
+        assert not list(model.network.parameters())
+        return model
+
+    whole = fitted(4)
+    assert whole.record is not None
+    losses = [epoch.loss for epoch in whole.record.epochs]
+    assert losses[-1] < losses[0]
+    again = fitted(4, checkpoint=str(tmp_path / "checkpoint"))
+    assert same(whole, again)
+    assert same(whole, fitted(4, checkpoint=str(tmp_path / "checkpoint")))
+
+
+@pytest.mark.parametrize(
+    ("events", "exclude_seen"), [("none", True), ("test", True), ("validation", False)]
+)
+def test_a_checkpoint_that_was_validated_otherwise_is_refused(
+    events: str, exclude_seen: bool, tmp_path: Path
+):
+    parts = small_split()
+    config = loop(**WINDOWS_LEAVE_OUT[1], epochs=1, checkpoint=str(tmp_path / "checkpoint"))
+
+    views = {"none": None, "validation": parts.validation, "test": parts.test}
+
+    def fitted(events: str, exclude_seen: bool) -> None:
+        fit(
+            dat(**WINDOWS_LEAVE_OUT[0]),
+            parts.train,
+            validation=views[events],
+            training=config,
+            evaluation=EvaluationConfig(exclude_seen=exclude_seen),
+            progress=False,
+        )
+
+    fitted("validation", True)
+    fitted("validation", True)
+    with pytest.raises(ConfigError, match="another run: it was validated on other events"):
+        fitted(events, exclude_seen)
+
+
+def test_batches_are_small_where_they_are_asked_to_be(monkeypatch: pytest.MonkeyPatch):
+    sizes: list[int] = []
+    step = Objective.__call__
+
+    def counted(self: Objective, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        sizes.append(len(batch.targets))
+        return step(self, batch)
+
+    monkeypatch.setattr(Objective, "__call__", counted)
+    trained({"history_length": 100}, {"batch_size": 3, "negative_count": 8}, epochs=1)
+    assert max(sizes) <= 6
 
 
 def test_the_cosine_schedule_starts_at_the_peak_and_ends_near_zero(monkeypatch):

@@ -22,7 +22,7 @@ from dualtower.training.negatives import uniform_per_positive, uniform_pool
 from dualtower.training.objective import FULL_SCORES, Objective, check
 from dualtower.training.pairs import Pairs
 from dualtower.training.windows import Batch, Windows
-from tests.training.runs import dat, loop, small_dataset
+from tests.training.runs import PAIRS_LEARNED, dat, loop, small_dataset
 
 SEED = 11
 STILL = {"embedding_dropout": 0.0, "attention_dropout": 0.0, "id_dropout": 0.0}
@@ -605,14 +605,22 @@ def test_a_target_in_a_window_gets_the_vector_of_a_request(
         assert_close(objective.query_vectors(batch), network.encode_batch(requests))
 
 
-@pytest.mark.parametrize("correction", ["none", "refined"])
-def test_a_corpus_without_another_item_has_no_negatives_per_positive(correction):
+@pytest.mark.parametrize("negatives", ["shared", "in_batch", "mixed", "per_positive", "full"])
+def test_a_corpus_without_another_item_has_no_negatives(negatives: str):
     dataset = small_dataset()
     network = dat().build(dataset.space(), dataset.item_features, CPU)
-    config = loop(negatives="per_positive", negative_count=4, logq_correction=correction)
+    config = loop(negatives=negatives, negative_count=4)
     check(config, network, 2)
     with pytest.raises(ConfigError, match=r"the corpus has 1 item\(s\); two are needed"):
         check(config, network, 1)
+
+
+def test_a_pair_alone_in_its_batch_has_no_negatives_there():
+    dataset = small_dataset()
+    network = dat(**PAIRS_LEARNED[0]).build(dataset.space(), dataset.item_features, CPU)
+    check(loop(examples="pairs", negatives="in_batch", batch_size=2), network, 20)
+    with pytest.raises(ConfigError, match=r"in_batch.* of batch_size = 1 are none"):
+        check(loop(examples="pairs", negatives="in_batch", batch_size=1), network, 20)
 
 
 def test_a_full_softmax_over_too_many_scores_is_refused_with_what_would_fit():

@@ -11,6 +11,8 @@ from dualtower.losses.shares import shares
 _EXCLUDED = -1e30
 _CHUNK = 512
 """Rows worked on at a time on a CPU: their scores against 1,500 candidates are 3 MB."""
+_SCORES_AT_ONCE = 2**28
+"""Elsewhere so many scores are worked on at a time: 1 GB."""
 
 
 def sampled_softmax(
@@ -32,9 +34,9 @@ def sampled_softmax(
 
         −s(u_b, v_b) + log(exp s(u_b, v_b) + Σ_j exp s(u_b, c_j)),
 
-    j over the candidates that are not excluded for the row. A few hundred rows at a time are
-    scored, and turned into loss and gradient at once while they are in the processor's cache: the
-    scores `[batch, candidates]` never exist as a whole.
+    j over the candidates that are not excluded for the row. On a CPU a few hundred rows at a time
+    are scored, and turned into loss and gradient at once while they are in the processor's cache;
+    on a GPU as many as make a gigabyte of scores.
 
     With `candidate_log_inclusion` alone the positive counts as what it is: in the denominator with
     probability one, while the negatives stand for the whole corpus, Ẑ = Σ_j exp s(u_b, c_j) being
@@ -107,7 +109,7 @@ class _SampledSoftmax(torch.autograd.Function):
         candidate_log_inclusion: Tensor | None,
         share: Tensor | None,
     ) -> Tensor:
-        batch, size = len(queries), _chunk(queries)
+        batch, size = len(queries), _chunk(queries, candidates)
         scaled = queries / temperature
         own = (scaled * positives).sum(1, keepdim=True)
         if positive_log_inclusion is not None:
@@ -157,8 +159,11 @@ class _SampledSoftmax(torch.autograd.Function):
         return *(gradient * part for part in ctx.saved_tensors), *[None] * 5
 
 
-def _chunk(queries: Tensor) -> int:
-    return _CHUNK if queries.device.type == "cpu" else max(1, len(queries))
+def _chunk(queries: Tensor, candidates: Tensor) -> int:
+    """Rows scored at a time: on a CPU what the cache holds, else what memory does."""
+    if queries.device.type == "cpu":
+        return _CHUNK
+    return max(1, min(len(queries), _SCORES_AT_ONCE // max(1, len(candidates))))
 
 
 def _by_chunk(

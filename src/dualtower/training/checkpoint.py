@@ -19,7 +19,7 @@ from dualtower.files import (
 )
 from dualtower.models.network import Network
 
-FORMAT, VERSION = "dualtower-checkpoint", 1
+FORMAT, VERSION = "dualtower-checkpoint", 2
 _TENSORS = "state.safetensors"
 
 
@@ -116,6 +116,8 @@ def _differences(saved: dict[str, Any], run: dict[str, Any]) -> str:
         ]
     if saved.get("data") != run["data"]:
         found.append("its events, features or categories were others")
+    if saved.get("validation") != run["validation"]:
+        found.append("it was validated on other events or in another way, or not at all")
     return ", ".join(found)
 
 

@@ -50,4 +50,5 @@ def warn_of_collapse(fault: str, config: ModelConfig, epoch: int) -> None:
 
 def sample_rows(count: int, size: int, device: torch.device) -> Tensor:
     """Up to `size` rows of `1 … count - 1`, evenly spaced, `[n]`."""
-    return torch.linspace(1, count - 1, min(size, count - 1), device=device).long()
+    chosen = min(size, count - 1)
+    return torch.linspace(1, count - 1, chosen, dtype=torch.float64, device=device).long()

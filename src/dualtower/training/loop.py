@@ -3,8 +3,9 @@
 import copy
 import math
 import time
+import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from dualtower.training.seeds import (
     ITEM_INIT,
     NEGATIVES,
     ORDER,
+    seed_torch,
     sub_seed,
 )
 from dualtower.training.windows import Batch, Windows
@@ -50,6 +52,7 @@ def train(
     config: TrainingConfig,
     *,
     validate: Validate | None = None,
+    watched: Mapping[str, Any] | None = None,
     progress: bool = True,
 ) -> None:
     """Train `model` on the target events of `log`; `model.record` tells how it went.
@@ -63,6 +66,7 @@ def train(
         log: the training view.
         config: the loop's settings.
         validate: gives the validation metric (higher is better) of the model as it stands.
+        watched: what tells this validation from another, as plain values; a checkpoint keeps it.
         progress: show a bar.
 
     Raises:
@@ -79,11 +83,12 @@ def train(
     device = _device(config.device)
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch_threads(config.threads):
-        torch.manual_seed(sub_seed(config.seed, INITIAL_WEIGHTS))
+        seed_torch(sub_seed(config.seed, INITIAL_WEIGHTS), device)
         network = model.build(log.dataset.space(), log.dataset.item_features, device)
         try:
             check(config, network, len(log.corpus))
-            _Run(model, network, log, config, validate, progress).go()
+            _warn_without_categories(model, log)
+            _Run(model, network, log, config, validate, watched, progress).go()
         except BaseException:
             model.network = None  # half trained is not fitted
             raise
@@ -98,15 +103,17 @@ class _Run:
         log: Log,
         config: TrainingConfig,
         validate: Validate | None,
+        watched: Mapping[str, Any] | None,
         progress: bool,
     ) -> None:
         self.model, self.network, self.log, self.config = model, network, log, config
-        self.validate, self.progress = validate, progress
+        self.validate, self.watched, self.progress = validate, watched, progress
         network.set_product_type(getattr(torch, config.precision))
         self.examples = _examples(model, log, config)
         self.objective = Objective(network, config, log, sub_seed(config.seed, NEGATIVES))
         self.optimizer = torch.optim.AdamW(
-            network.parameters(),
+            # A network of tables alone has none, and the optimizer wants one.
+            list(network.parameters()) or [torch.zeros(0, device=network.device)],
             lr=config.learning_rate,
             weight_decay=config.weight_decay,
             fused=True,
@@ -149,7 +156,7 @@ class _Run:
 
     def _epoch(self, bar: Bar) -> None:
         seed, epoch = self.config.seed, self.standing.epoch
-        torch.manual_seed(sub_seed(seed, DROPOUT, epoch))
+        seed_torch(sub_seed(seed, DROPOUT, epoch), self.network.device)
         self.objective.start_epoch(sub_seed(seed, NEGATIVES, epoch))
         if self.network.augmented is not None and epoch > 0:
             self.network.augmented.fade()
@@ -273,7 +280,29 @@ class _Run:
 
     def _identity(self) -> dict[str, Any]:
         loop = self.config.model_dump(exclude={"checkpoint", "tensorboard", "threads"})
-        return {"model": self.model.config.model_dump(), "training": loop, "data": _print(self.log)}
+        return {
+            "model": self.model.config.model_dump(),
+            "training": loop,
+            "data": _print(self.log),
+            "validation": None if self.watched is None else dict(self.watched),
+        }
+
+
+def _warn_without_categories(model: TrainedModel, log: Log) -> None:
+    known = log.dataset.space().category_count - 1
+    if model.config.lambda_ca and known < 2:
+        warnings.warn(
+            f"lambda_ca is {model.config.lambda_ca:g}, but there is nothing to align: the items "
+            f"have {known or 'no'} categor{'y' if known == 1 else 'ies'}. Name columns.category, "
+            "or set lambda_ca = 0.",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
+def view_print(log: Log) -> dict[str, Any]:
+    """What tells a view of a dataset from another of the same."""
+    return {"events": log.event_count, "checksum": _checksum([log.start, log.end, log.corpus])}
 
 
 def _print(log: Log) -> dict[str, Any]:
@@ -287,13 +316,21 @@ def _print(log: Log) -> dict[str, Any]:
             arrays.append(column.values)
             if column.offsets is not None:
                 arrays.append(column.offsets)
-    checksum = 0
-    for array in arrays:
-        checksum = zlib.crc32(np.ascontiguousarray(array).data, checksum)
-    found = {"space": dataset.space().to_dict(), "events": log.event_count, "checksum": checksum}
+    found = {
+        "space": dataset.space().to_dict(),
+        "events": log.event_count,
+        "checksum": _checksum(arrays),
+    }
     if dataset.schema.unordered:
         found["order"] = "new each epoch, all others before"
     return found
+
+
+def _checksum(arrays: Iterable[npt.NDArray[Any]]) -> int:
+    checksum = 0
+    for array in arrays:
+        checksum = zlib.crc32(np.ascontiguousarray(array).data, checksum)
+    return checksum
 
 
 def _examples(model: TrainedModel, log: Log, config: TrainingConfig) -> Windows | Pairs:
@@ -304,7 +341,7 @@ def _examples(model: TrainedModel, log: Log, config: TrainingConfig) -> Windows 
     return Windows(
         log,
         history_length=model.config.history_length if model.network.reads_events else 0,
-        target_length=model.config.history_length,
+        target_length=min(model.config.history_length, config.batch_size),
         batch_size=config.batch_size,
         folds=1 if augmented is None else augmented.folds,
         seed=sub_seed(config.seed, FOLDS),

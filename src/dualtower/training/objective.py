@@ -377,10 +377,15 @@ def check(config: TrainingConfig, network: Network, corpus_size: int) -> None:
             f'training: loss = "binary_cross_entropy" with negatives = "{config.negatives}" has no '
             'defined weighting; use negatives = "per_positive" or "shared"'
         )
-    if config.negatives == "per_positive" and corpus_size < 2:
+    if corpus_size < 2:
         raise ConfigError(
-            f'training: negatives = "per_positive" draws other items than the positive, and the '
-            f"corpus has {corpus_size} item(s); two are needed"
+            f"training: an item is told from others, and the corpus has {corpus_size} item(s); two "
+            "are needed"
+        )
+    if config.examples == "pairs" and config.negatives == "in_batch" and config.batch_size == 1:
+        raise ConfigError(
+            'training: negatives = "in_batch" of batch_size = 1 are none; set a larger batch_size, '
+            'or negatives = "mixed"'
         )
     if config.negatives == "full" and config.batch_size * corpus_size > FULL_SCORES:
         raise ConfigError(
