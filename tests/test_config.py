@@ -101,7 +101,7 @@ def test_dates_need_no_quotes_in_toml(tmp_path: Path) -> None:
     split = load_config(write(tmp_path, text)).split
     assert date.fromisoformat(split.validation_start or "") == date(2024, 1, 31)
     assert datetime.fromisoformat(split.test_start or "").hour == 12
-    assert SplitConfig(test_start="2024-01-31").test_start == "2024-01-31"
+    assert SplitConfig(by="time", test_start="2024-01-31").test_start == "2024-01-31"
 
 
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
@@ -137,3 +137,20 @@ def test_models_of_a_history_train_on_windows_in_the_papers_preset_too(name: str
     assert config.training == TrainingConfig.of("paper", examples="windows")
     assert TrainingConfig.of("paper").for_model(name) == config.training
     assert TrainingConfig.of("paper").for_model("dat") == TrainingConfig.of("paper")
+
+
+@pytest.mark.parametrize(
+    ("by", "settings", "message"),
+    [
+        ("leave_last_out", "test_days = 14", 'test_days is for by = "time"'),
+        ("column", 'test_start = "2024-01-01"', 'test_start is for by = "time"'),
+        ("leave_last_out", "validation_days = 3", 'validation_days is for by = "time"'),
+        ("time", "test_days = 14\nvalidation_share = 0.1", 'validation_share is for by = "column"'),
+    ],
+)
+def test_settings_of_another_split_are_refused(
+    by: str, settings: str, message: str, tmp_path: Path
+) -> None:
+    text = f'[data]\ninteractions = "events.csv"\n[split]\nby = "{by}"\n{settings}\n'
+    with pytest.raises(ConfigError, match=f'{message} and does nothing with by = "{by}"'):
+        load_config(write(tmp_path, text))

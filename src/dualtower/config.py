@@ -56,6 +56,9 @@ class FilterConfig(Settings):
     """What happens to repeats of a query-item pair: all kept, or only the first or last event."""
 
 
+_TIME_SPLIT = ("test_start", "validation_start", "test_days", "validation_days")
+
+
 class SplitConfig(Settings):
     """How events are divided into training, validation and test."""
 
@@ -78,6 +81,18 @@ class SplitConfig(Settings):
     def _as_text(cls, value: Any) -> Any:
         """TOML has dates and times of its own: without quotes they mean the same."""
         return value.isoformat() if isinstance(value, date) else value
+
+    @model_validator(mode="after")
+    def _all_are_read(self) -> "SplitConfig":
+        """A setting of another kind of split would do nothing."""
+        wanted = dict.fromkeys(_TIME_SPLIT, "time") | {"validation_share": "column"}
+        for field, by in wanted.items():
+            if getattr(self, field) is not None and self.by != by:
+                raise ValueError(
+                    f'{field} is for by = "{by}" and does nothing with by = "{self.by}"; '
+                    f'set by = "{by}" or leave {field} out'
+                )
+        return self
 
 
 class ModelConfig(Settings):

@@ -50,3 +50,18 @@ def test_every_setting_of_the_grids_is_valid() -> None:
         for settings in grid:
             values = floors.floor(name, settings).config.model_dump()
             assert {key: values[key] for key in settings} == settings
+
+
+def test_a_setting_that_is_refused_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    solve = EASE.solve
+
+    def refusing(self: EASE, log: Log, *, progress: bool = True) -> None:
+        if self.config.regularization < 100:
+            raise DataError(f"raise regularization (now {self.config.regularization:g})")
+        solve(self, log, progress=progress)
+
+    monkeypatch.setattr(EASE, "solve", refusing)
+    assert floors.tuned_settings("ease", parts())["regularization"] in (100.0, 300.0, 1000.0)
+    monkeypatch.setitem(floors._GRIDS, "ease", [{"regularization": 30.0}])
+    with pytest.raises(DataError, match="raise regularization"):
+        floors.tuned_settings("ease", parts())

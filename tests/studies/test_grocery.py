@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from dualtower.config import load_config
-from dualtower.errors import DataError
+from dualtower.errors import ConfigError, DataError
 from dualtower.studies.grocery import find_tables, product_names, write_config
 
 
@@ -49,3 +49,13 @@ def test_products_have_readable_names(tmp_path: Path) -> None:
         "Cheese",
         "Unnamed",
     ]
+
+
+def test_another_run_s_configuration_is_never_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "dualtower.toml"
+    write_config(path)
+    write_config(path)
+    path.write_text('[data]\ninteractions = "mine.parquet"\n')
+    with pytest.raises(ConfigError, match=r"dualtower\.toml: is another run's configuration"):
+        write_config(path)
+    assert "mine" in path.read_text()

@@ -134,6 +134,7 @@ def test_the_tests_take_the_seeds_that_both_have(tmp_path: Path) -> None:
         ({"period_share": 0.0}, "between 0 and 1"),
         ({"counts": ()}, "after no events"),
         ({"trained_at": 5}, "whole numbers from 0, 5"),
+        ({"trained_at": 0}, "--trained-at: 0 given; queries are trained with 1 event or more"),
         ({"questions": ("test",)}, "questions test given; name some of period, held_out"),
         ({"questions": ()}, "questions none given"),
     ],

@@ -46,3 +46,16 @@ def test_a_difference_off_the_axis_is_written_at_its_edge(monkeypatch: pytest.Mo
     assert 0.007 <= max(points) < high
     rules = {y for line in axes.lines for y in line.get_ydata() if y % 1}
     assert rules == {1.5}  # two of b below, nine of a above
+
+
+def test_without_a_band_no_difference_is_told_from_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    def colours(noise: dict[str, float]) -> list[str]:
+        drawn = Figure()
+        monkeypatch.setattr(plots, "draw_svg", lambda draw, *size: draw(drawn))
+        rows = {f"a: {n}": {"mrr": (n / 10, [n / 10])} for n in (-1, 0, 1)}
+        plots.differences_plot(rows, noise, ["mrr"])
+        axes: Any = drawn.axes[0]
+        return [line.get_color() for line in axes.lines if line.get_marker() == "o"]
+
+    assert set(colours({"mrr": 0.0})) == {plots.GREY}
+    assert colours({"mrr": 0.05}) == [plots.COLOURS[2], plots.GREY, plots.COLOURS[1]]

@@ -5,14 +5,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dualtower.config import FilterConfig, SplitConfig
 from dualtower.data.dataset import Dataset
 from dualtower.data.splits import split
 from dualtower.errors import ConfigError, DataError
 from dualtower.evaluation.evaluate import evaluate
 from dualtower.studies import floors, orders
-from dualtower.studies.run import fit_model, without_traces
+from dualtower.studies.run import (
+    fit_model,
+    load_or_prepare,
+    load_prepared,
+    prepared_from,
+    without_traces,
+)
 from dualtower.studies.study import Entry, Study, measure
-from dualtower.studies.tuned import Best, Trial, Tuned, write_tuned
+from dualtower.studies.tuned import Best, Trial, Tuned, read_tuned, write_tuned
 from dualtower.studies.variants import configured
 from tests.studies.runs import CONFIG, kill_after, small_study, work_here
 
@@ -284,3 +291,54 @@ def test_a_killed_study_goes_on_where_it_was(
     found = measure(plan, [Entry(name) for name in names.split(",")], silent)
     assert "popularity, seed 0" not in done
     assert [run.model for run in found.runs] == names.split(",")
+
+
+def test_without_validation_events_nothing_is_fitted_on_train_alone(
+    tmp_path: Path, done: list[str]
+) -> None:
+    plan = small_study(tmp_path, final=False)
+    split = '\n[split]\nby = "time"\ntest_days = 5\n'
+    plan.config_path.write_text(f"{CONFIG}{split}", encoding="utf-8")
+    with pytest.raises(DataError, match="study: the split has no validation events"):
+        measure(plan, [Entry("popularity")], silent)
+    assert done == []
+
+
+def test_a_dataset_that_was_replaced_meanwhile_is_not_measured(
+    tmp_path: Path, done: list[str]
+) -> None:
+    plan = small_study(tmp_path)
+    config = plan.config()
+    prepared = prepared_from(load_or_prepare(config, silent))
+    assert load_prepared(config, prepared).event_count == load_prepared(config, "").event_count
+    other = config.model_copy(update={"filter": FilterConfig(min_item_events=3)})
+    load_or_prepare(other, silent)
+    with pytest.raises(DataError, match=r"prepared anew .* \(--work\)"):
+        load_prepared(config, prepared)
+
+
+@pytest.mark.parametrize("part", ["split", "filter"])
+def test_what_was_tuned_on_another_split_is_refused(
+    part: str, tmp_path: Path, done: list[str]
+) -> None:
+    plan = small_study(tmp_path, seeds=(0,))
+    config = plan.config()
+    files = load_or_prepare(config, silent).source["files"]
+    path = tuned_file(tmp_path / "tuned.json", files["interactions"][0]["sha256"])
+    plan = Study(**{**vars(plan), "tuned": path})
+    write_tuned(path, read_tuned(path).model_copy(update={part: getattr(config, part)}))
+    measure(plan, [Entry("popularity")], silent)
+    changed = {"split": SplitConfig(by="column"), "filter": FilterConfig(min_item_events=2)}[part]
+    write_tuned(path, read_tuned(path).model_copy(update={part: changed}))
+    with pytest.raises(ConfigError, match=rf"was tuned with another \[{part}\]"):
+        measure(plan, [Entry("popularity")], silent)
+
+
+def test_what_was_refused_is_not_said_to_be_finished(tmp_path: Path, done: list[str]) -> None:
+    plan = small_study(tmp_path, seeds=(0,))
+    nothing = Entry("dat", "nothing", {"model.history": False, "model.augmented": "none"})
+    said: list[str] = []
+    for _ in range(2):
+        said.clear()
+        measure(plan, [Entry("popularity"), nothing], said.append)
+    assert any(line.startswith("1 runs are finished already") for line in said)

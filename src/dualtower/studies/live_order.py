@@ -31,6 +31,7 @@ from dualtower.studies.held_out import (
     without,
 )
 from dualtower.studies.orders import Order, code_fingerprint, fit_order
+from dualtower.studies.run import load_prepared
 from dualtower.studies.variants import base_of
 
 CUTOFFS = (10, 50)
@@ -101,7 +102,7 @@ def execute_live(order: LiveOrder, output: Path) -> None:
 def _measured(order: LiveOrder) -> tuple[tuple[Run, ...], dict[str, npt.NDArray[Any]]]:
     run = order.run
     config = run.run_config()
-    dataset = Dataset.load(config.data.dataset)
+    dataset = load_prepared(config, run.prepared)
     whole = period_of(dataset, config.split, order.period_share)
     held = held_out_queries(dataset, order.held_share, max(order.counts), run.seed)
     kept = order.trained_at if order.part == "trained" else 0

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dualtower.config import RunConfig
-from dualtower.data.dataset import Log
+from dualtower.data.dataset import Dataset, Log
 from dualtower.data.splits import split
 from dualtower.errors import BundleError, ConfigError
 from dualtower.evaluation.plots import check_plots
@@ -12,6 +12,7 @@ from dualtower.evaluation.report import write_report
 from dualtower.models.base import Model
 from dualtower.retrieval.bundle import Bundle
 from dualtower.retrieval.manifest import dataset_fingerprint
+from dualtower.retrieval.requests import RequestEncoder
 from dualtower.studies.comparison import Standing, standing
 from dualtower.studies.floors import tuned_settings
 from dualtower.studies.run import fit_model, load_or_prepare, without_traces
@@ -84,15 +85,41 @@ def measure_bundle(
 
 
 def _check_origin(bundle: Bundle, log: Log, folder: Path) -> None:
-    """The bundle must come from this dataset, and hold none of the events to be predicted."""
+    """The bundle must come from this dataset, and know none of the events to be predicted."""
     if bundle.manifest.dataset.fingerprint != dataset_fingerprint(log.dataset):
         raise BundleError(
             f"{folder}: was built from another dataset than the configuration names now; "
             "fit again, or name the right configuration"
         )
+    if changed := _changed_features(bundle.encoder, log.dataset):
+        raise BundleError(
+            f"{folder}: its model was fitted on other features than the configuration now gives "
+            f"({', '.join(changed)}); fit again, or name the right configuration"
+        )
     known = bundle.encoder.history.lengths()
     if (known > log.start - log.dataset.offsets[:-1]).any():
         raise BundleError(
-            f"{folder}: holds some of the events that it would be measured on, because the split "
-            "was changed since it was fitted; fit again"
+            f"{folder}: knows some of the events that it would be measured on: it was built with "
+            "them, or the split was changed since; fit again"
         )
+
+
+def _changed_features(encoder: RequestEncoder, dataset: Dataset) -> list[str]:
+    """What the model would read otherwise than it was fitted on, as `side/name`."""
+    ours, theirs = encoder.space, dataset.space()
+    changed = []
+    for side in ("query", "item", "context"):
+        one, other = getattr(ours, f"{side}_features"), getattr(theirs, f"{side}_features")
+        changed += [f"{side}/{spec.name}" for spec in set(one) ^ set(other)]
+        if set(one) == set(other) and one != other:
+            changed.append(f"the order of the {side} features")
+    if ours.category_count != theirs.category_count:
+        changed.append("category")
+    for name in encoder.feature_vocabularies.keys() & dataset.feature_vocabularies.keys():
+        before, now = encoder.feature_vocabularies[name], dataset.feature_vocabularies[name]
+        if not before.values.equals(now.values):
+            changed.append(name)
+    for name in encoder.numeric_scales.keys() & dataset.numeric_scales.keys():
+        if tuple(encoder.numeric_scales[name]) != tuple(dataset.numeric_scales[name]):
+            changed.append(name)
+    return sorted(set(changed))

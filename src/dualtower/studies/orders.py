@@ -13,7 +13,7 @@ from pydantic import Field
 
 import dualtower
 from dualtower.config import RunConfig, Settings
-from dualtower.data.dataset import Dataset, Split
+from dualtower.data.dataset import Split
 from dualtower.data.splits import split
 from dualtower.errors import DualtowerError
 from dualtower.evaluation.evaluate import Evaluation, evaluate
@@ -22,11 +22,14 @@ from dualtower.files import replacing_file, write_json
 from dualtower.models import SOLVED
 from dualtower.models.base import Model
 from dualtower.studies.floors import has_seed, tuned_settings
-from dualtower.studies.run import fit_model, without_traces
+from dualtower.studies.run import fit_model, load_prepared, without_traces
 from dualtower.studies.variants import base_of, configured
 
 _FIGURE_ROOMS = ("data", "losses", "models", "training", "evaluation")
-_FIGURE_FILES = ("config.py", "schema.py", "fitting.py")
+_FIGURE_FILES = (
+    *("config.py", "schema.py", "fitting.py", "serving/live.py"),
+    *(f"studies/{name}.py" for name in ("floors", "held_out", "live_order", "orders", "run")),
+)
 
 
 class Order(Settings):
@@ -34,6 +37,8 @@ class Order(Settings):
 
     config: RunConfig
     """The run as the study has it; its dataset is prepared."""
+    prepared: str = ""
+    """What `prepared_from` gives of that dataset; "" takes any."""
     model: str
     """A model's or variant's name."""
     variation: str = ""
@@ -179,7 +184,7 @@ def fit_order(order: Order, config: RunConfig, parts: Split) -> Fitted:
 
 def _measured(order: Order) -> tuple[Run, Evaluation]:
     config = order.run_config()
-    parts = split(Dataset.load(config.data.dataset), config.split)
+    parts = split(load_prepared(config, order.prepared), config.split)
     fitted = fit_order(order, config, parts)
     found = evaluate(
         fitted.model, parts.test if order.final else parts.validation, config=config.evaluation

@@ -126,7 +126,9 @@ def differences_plot(
                 if metric not in rows[label]:
                     continue
                 mean, seeds = rows[label][metric]
-                colour = COLOURS[2] if mean > band else COLOURS[1] if mean < -band else GREY
+                colour = COLOURS[2] if mean > 0 else COLOURS[1]
+                if abs(mean) <= band or not band:  # nothing tells it from noise
+                    colour = GREY
                 if abs(mean) > edge:
                     _beyond(axes, place, mean, edge, colour)
                     continue

@@ -64,7 +64,7 @@ def run_quickstart(
 
     Raises:
         DataError: the data's package is not installed.
-        ConfigError: matplotlib is not installed.
+        ConfigError: matplotlib is not installed, or the folder holds another run's configuration.
     """
     check_plots()
     start = time.monotonic()

@@ -1,5 +1,7 @@
 """One run of a configuration: tables → dataset → fitted model → bundle."""
 
+import hashlib
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,7 +12,7 @@ from dualtower.config import RunConfig
 from dualtower.data.dataset import Dataset, Log, Split
 from dualtower.data.prepare import prepare, stale_reason
 from dualtower.data.splits import split
-from dualtower.errors import ConfigError, NotFittedError
+from dualtower.errors import ConfigError, DataError, NotFittedError
 from dualtower.files import check_replaceable
 from dualtower.fitting import fit
 from dualtower.models import SOLVED, TRAINED
@@ -78,6 +80,31 @@ def without_traces(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"training": training})
 
 
+def prepared_from(dataset: Dataset) -> str:
+    """A checksum of the tables and settings that a dataset was prepared from."""
+    source = {part: dataset.source[part] for part in ("files", "settings")}
+    return hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest()
+
+
+def load_prepared(config: RunConfig, prepared: str) -> Dataset:
+    """The run's dataset as a study prepared it, for a process of its own.
+
+    Args:
+        config: the run.
+        prepared: what `prepared_from` gave of the dataset; "" takes any.
+
+    Raises:
+        DataError: another one has taken its place meanwhile.
+    """
+    dataset = Dataset.load(config.data.dataset)
+    if prepared and prepared_from(dataset) != prepared:
+        raise DataError(
+            f"{config.data.dataset}: was prepared anew from other tables, columns or filter while "
+            "this study ran; give each study a folder of its own (--work)"
+        )
+    return dataset
+
+
 def load_or_prepare(config: RunConfig, say: Callable[[str], None]) -> Dataset:
     """The run's dataset: from disk where it fits the configuration, else prepared now.
 
@@ -93,6 +120,24 @@ def load_or_prepare(config: RunConfig, say: Callable[[str], None]) -> Dataset:
         return Dataset.load(config.data.dataset)
     say(f"Preparing the dataset: {reason}.")
     return prepare(config)
+
+
+def check_validation(parts: Split, what: str) -> None:
+    """Refuse a split without validation events for what is measured on them.
+
+    Args:
+        parts: the split.
+        what: measures there.
+
+    Raises:
+        DataError: there are none.
+    """
+    if parts.validation.event_count == 0:
+        raise DataError(
+            f"{what}: the split has no validation events, and the test is not to be looked at; set "
+            'split.validation_days (by = "time") or split.validation_share (by = "column"), or '
+            "mark some in the split column"
+        )
 
 
 def training_log(dataset: Dataset, parts: Split, fitted_on: str) -> Log:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from dualtower.config import RunConfig, load_config
 from dualtower.data.dataset import Dataset
+from dualtower.data.splits import split
 from dualtower.errors import ConfigError, DataError
 from dualtower.evaluation.results import (
     DataSource,
@@ -25,7 +26,7 @@ from dualtower.evaluation.results import (
 )
 from dualtower.evaluation.significance import compare_values
 from dualtower.studies.orders import Order, Outcome, code_fingerprint, read_values
-from dualtower.studies.run import load_or_prepare
+from dualtower.studies.run import check_validation, load_or_prepare, prepared_from
 from dualtower.studies.tuned import Tuned, read_tuned
 from dualtower.studies.variants import base_of, takes_seed
 from dualtower.studies.worker import Task
@@ -95,7 +96,7 @@ class Study:
                     update[table] = str(self.data.resolve() / Path(path).name)
         return config.model_copy(update={"data": config.data.model_copy(update=update)})
 
-    def read_tuned(self, dataset: Dataset) -> Tuned | None:
+    def read_tuned(self, config: RunConfig, dataset: Dataset) -> Tuned | None:
         """What was tuned; None if this study uses nothing of the kind.
 
         Raises:
@@ -110,6 +111,12 @@ class Study:
                 f"{self.tuned}: was tuned on other interactions ({tuned.data.name}); "
                 "tune again, or name the right file"
             )
+        for part in ("split", "filter"):
+            if getattr(tuned, part) not in (None, getattr(config, part)):
+                raise ConfigError(
+                    f"{self.tuned}: was tuned with another [{part}], so that its choices may rest "
+                    "on what is the test here; tune again, or name the right file"
+                )
         return tuned
 
 
@@ -168,9 +175,12 @@ def measure(study: Study, entries: Sequence[Entry], say: Callable[[str], None]) 
         base_of(entry.model)
     config = study.config()
     dataset = load_or_prepare(config, say)
-    tuned = study.read_tuned(dataset)
+    tuned = study.read_tuned(config, dataset)
+    if not study.final:
+        check_validation(split(dataset, config.split), "study")
+    prepared = prepared_from(dataset)
     orders = [
-        _order(config, entry, seed, tuned, study.final)
+        _order(config, entry, seed, tuned, study.final, prepared)
         for entry in entries
         for seed in (dict.fromkeys(entry.seeds or study.seeds) if takes_seed(entry.model) else (0,))
     ]
@@ -217,13 +227,16 @@ def _shown(path: Path) -> str:
     return path.as_posix()
 
 
-def _order(config: RunConfig, entry: Entry, seed: int, tuned: Tuned | None, final: bool) -> Order:
+def _order(
+    config: RunConfig, entry: Entry, seed: int, tuned: Tuned | None, final: bool, prepared: str
+) -> Order:
     chosen = tuned.settings_of(entry.model) if tuned is not None else None
     settings = None
     if chosen is not None or entry.settings:
         settings = {**(chosen or {}), **entry.settings}
     return Order(
         config=config,
+        prepared=prepared,
         model=entry.model,
         variation=entry.variation,
         settings=settings,
@@ -354,12 +367,13 @@ def say_of_finished(files: Sequence[Path], say: Callable[[str], None]) -> None:
     Only the reader knows whether that change matters.
 
     Args:
-        files: of outcomes with a field `code`; those that do not exist are passed over.
+        files: of outcomes or trials with a field `code`; those that do not exist or are refusals
+            are passed over.
         say: is told, line by line.
     """
-    found = [file for file in dict.fromkeys(files) if file.is_file()]
-    now = code_fingerprint()
-    old = [file for file in found if json.loads(file.read_bytes())["code"] != now]
+    contents = {file: json.loads(file.read_bytes()) for file in files if file.is_file()}
+    found = [file for file, content in contents.items() if content.get("refusal") is None]
+    old = [file for file in found if contents[file].get("code") != code_fingerprint()]
     if found:
         say(f"{len(found)} runs are finished already, in {found[0].parent}")
     if old:

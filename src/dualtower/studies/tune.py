@@ -10,17 +10,19 @@ from pathlib import Path
 
 from dualtower.config import RunConfig
 from dualtower.data.splits import split
-from dualtower.errors import ConfigError, DataError
+from dualtower.errors import ConfigError
 from dualtower.evaluation.plots import check_plots
 from dualtower.evaluation.results import DataSource, processor, versions
 from dualtower.files import write_text
+from dualtower.models import MODELS
 from dualtower.studies.orders import figure_settings
 from dualtower.studies.plots import tuning_plot
-from dualtower.studies.run import load_or_prepare
+from dualtower.studies.run import check_validation, load_or_prepare, prepared_from
 from dualtower.studies.spaces import check_dimensions, in_words, space_of
-from dualtower.studies.study import Study, data_checksum, protocol
+from dualtower.studies.study import Study, data_checksum, protocol, say_of_finished
 from dualtower.studies.trials import (
     crashed_trial,
+    finished_files,
     fit_count,
     forget_begun,
     read_repeats,
@@ -39,6 +41,7 @@ from dualtower.studies.tuning import (
     searched_space,
     was_tried,
 )
+from dualtower.studies.variants import VARIANTS
 from dualtower.studies.worker import Task
 from dualtower.studies.workers import Job, run_jobs
 
@@ -112,13 +115,11 @@ def tune_models(plan: TunePlan, say: Callable[[str], None]) -> Tuned:
     config = plan.study.config()
     _check_tries(plan, config)
     dataset = load_or_prepare(config, say)
-    if split(dataset, config.split).validation.event_count == 0:
-        raise DataError(
-            "tune: the split has no validation events, and the test is not to be looked at; "
-            "set split.validation_days or split.validation_share, or mark some in the split column"
-        )
+    check_validation(split(dataset, config.split), "tune")
     folder = plan.study.folder / "trials" / _key(plan, config, dataset.source["files"])
-    waiting = [_order(plan, config, name) for name in dict.fromkeys(plan.models)]
+    say_of_finished([file for name in plan.models for file in finished_files(folder / name)], say)
+    prepared = prepared_from(dataset)
+    waiting = [_order(plan, config, name, prepared) for name in dict.fromkeys(plan.models)]
     while waiting:
         waiting = _search(plan, waiting, folder, say)
     tried = {name: tuple(read_trials(folder / name)) for name in plan.models}
@@ -128,6 +129,8 @@ def tune_models(plan: TunePlan, say: Callable[[str], None]) -> Tuned:
     tuned = Tuned(
         command=plan.command,
         data=DataSource(name=plan.study.config_path.stem, sha256=data_checksum(dataset)),
+        split=config.split,
+        filter=config.filter,
         protocol=protocol(config, "fitted on train, measured on validation"),
         versions=versions(),
         processor=processor(),
@@ -242,9 +245,10 @@ def _search(
     return crashed
 
 
-def _order(plan: TunePlan, config: RunConfig, name: str) -> TuneOrder:
+def _order(plan: TunePlan, config: RunConfig, name: str, prepared: str) -> TuneOrder:
     return TuneOrder(
         config=config,
+        prepared=prepared,
         model=name,
         trials=plan.trials,
         minutes=plan.minutes,
@@ -264,6 +268,7 @@ def _key(plan: TunePlan, config: RunConfig, files: object) -> str:
         "seed": plan.seed,
         "pruning": plan.pruning,
         "keep": sorted(plan.keep),
+        "spaces": {name: repr(space_of(name)) for name in sorted([*MODELS, *VARIANTS])},
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from dualtower.config import Settings, validate
+from dualtower.config import FilterConfig, Settings, SplitConfig, validate
 from dualtower.evaluation.results import DataSource, Value
 from dualtower.files import read_json, write_json
 from dualtower.studies.variants import base_of
@@ -29,6 +29,8 @@ class Trial(Settings):
     """The metric after each epoch of a trained model."""
     seconds: float = Field(default=0.0, ge=0)
     reason: str = ""
+    code: str = ""
+    """Which code it was (`code_fingerprint`); "" where that is not known."""
 
 
 class Repeat(Settings):
@@ -69,6 +71,10 @@ class Tuned(Settings):
     """The command that wrote the file. Where it went on from trials of before, with fewer trials or
     other places to try, a new search with it draws other ones."""
     data: DataSource
+    split: SplitConfig | None = None
+    """How the interactions were divided; None in files of before it was kept."""
+    filter: FilterConfig | None = None
+    """Which of them were kept, likewise."""
     protocol: str
     versions: dict[str, str]
     processor: str

@@ -18,14 +18,14 @@ import numpy as np
 from pydantic import Field
 
 from dualtower.config import RunConfig, Settings
-from dualtower.data.dataset import Dataset, Split
+from dualtower.data.dataset import Split
 from dualtower.data.splits import split
-from dualtower.errors import DataError, DualtowerError
+from dualtower.errors import DualtowerError
 from dualtower.evaluation.evaluate import validation_metric
 from dualtower.evaluation.results import Value
 from dualtower.fitting import validator
 from dualtower.models import SOLVED
-from dualtower.studies.run import fit_model, without_traces
+from dualtower.studies.run import check_validation, fit_model, load_prepared, without_traces
 from dualtower.studies.spaces import Range, Space, place_with, settings_at, space_of, widened
 from dualtower.studies.trials import (
     has_repeat,
@@ -61,6 +61,8 @@ class TuneOrder(Settings):
 
     config: RunConfig
     """The run as configured; its dataset is prepared."""
+    prepared: str = ""
+    """What `prepared_from` gives of that dataset; "" takes any."""
     model: str
     """A model's or variant's name."""
     trials: int = Field(ge=1)
@@ -88,12 +90,8 @@ def tune_model(order: TuneOrder, folder: Path) -> None:
     Raises:
         DataError: the split leaves no validation events.
     """
-    parts = split(Dataset.load(order.config.data.dataset), order.config.split)
-    if parts.validation.event_count == 0:
-        raise DataError(
-            "tune: the split has no validation events, and the test is not to be looked at; "
-            "set split.validation_days, split.validation_share or mark some in the split column"
-        )
+    parts = split(load_prepared(order.config, order.prepared), order.config.split)
+    check_validation(parts, "tune")
     search = _Search(order, parts)
     done = read_trials(folder)
     while goes_on(order, done):

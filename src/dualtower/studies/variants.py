@@ -27,7 +27,7 @@ def base_of(name: str) -> str:
     base = VARIANTS[name][0] if name in VARIANTS else name
     if base not in MODELS:
         known = ", ".join(sorted([*MODELS, *VARIANTS]))
-        raise ConfigError(f"--models: no model {name!r}; there are {known}")
+        raise ConfigError(f"no model {name!r}; there are {known}")
     return base
 
 

@@ -176,3 +176,12 @@ def test_files_that_are_not_the_right_ones_are_refused(
 ) -> None:
     with pytest.raises(DataError, match=message):
         import_amazon_2014([tmp_path / name for name in names], tmp_path / "out", progress=False)
+
+
+def test_ratings_with_the_item_first_are_refused(tmp_path: Path) -> None:
+    """As the release of 2018 has them."""
+    path = tmp_path / "Books.csv"
+    path.write_text("".join(f"000171365{n},A1YJEY40YUW4S{n},5.0,13{n}\n" for n in range(9)))
+    with pytest.raises(DataError, match=r"looks like items \('0001713650'\).*swap"):
+        import_amazon_2014([path], tmp_path / "out", progress=False)
+    assert not (tmp_path / "out" / "dualtower.toml").exists()

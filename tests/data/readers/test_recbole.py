@@ -79,6 +79,19 @@ def test_interactions_alone_in_the_order_of_the_lines(tmp_path: Path) -> None:
     assert data.times is None
 
 
+@pytest.mark.parametrize(
+    ("timestamp", "message"),
+    [
+        ("time", "--timestamp time is not one of its columns; its float columns are rating, time"),
+        ("device", "--timestamp device is of type token, and a time is a float"),
+    ],
+)
+def test_a_time_that_is_none_is_refused(timestamp: str, message: str, tmp_path: Path) -> None:
+    files = [write_files(tmp_path)]
+    with pytest.raises(DataError, match=rf"small\.inter: {message}"):
+        import_recbole(files, tmp_path / "out", timestamp=timestamp, progress=False)
+
+
 INTER = "user_id:token\titem_id:token\trating:float\n"
 
 

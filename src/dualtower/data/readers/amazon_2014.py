@@ -1,6 +1,8 @@
 """Amazon reviews, release of 2014: `ratings_NAME.csv` and `meta_NAME.json.gz`."""
 
+import gzip
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,13 @@ from dualtower.data.readers.records import (
     text,
     texts,
 )
+from dualtower.errors import DataError
 
 METADATA_SUFFIXES = (".json", ".json.gz")
 _RATINGS = ("user_id", "item_id", "rating", "timestamp")
+_ITEM_LENGTH = 10
+"""Of an ASIN."""
+_LINES_LOOKED_AT = 1000
 
 
 def import_amazon_2014(
@@ -53,14 +59,35 @@ def import_amazon_2014(
     ratings = one_file(paths, RATINGS_SUFFIXES, "the ratings")
     others = [path for path in paths if path != ratings]
     metadata = one_file(others, METADATA_SUFFIXES, "the metadata") if others else None
+    fields = open_fields(ratings, ",", _RATINGS, has_header=False)
+    _check_order(ratings)
     return import_release(
         _RELEASE,
-        [open_fields(ratings, ",", _RATINGS, has_header=False)],
+        [fields],
         metadata,
         Path(folder),
         overwrite=overwrite,
         progress=progress,
     )
+
+
+def _check_order(ratings: Path) -> None:
+    """Items have ten characters and most users more: the release of 2018 names the item first."""
+    opened = gzip.open if ratings.suffix == ".gz" else open
+    try:
+        with opened(ratings, "rt", encoding="utf-8", errors="replace") as file:
+            head = [line.split(",") for line in islice(file, _LINES_LOOKED_AT)]
+    except (OSError, EOFError):
+        return  # what reads it all says what is wrong with it
+    fields = [parts[:2] for parts in head if len(parts) == len(_RATINGS)]
+    users = sum(len(first) == _ITEM_LENGTH for first, _ in fields)
+    items = sum(len(second) == _ITEM_LENGTH for _, second in fields)
+    if users == len(fields) > items:
+        raise DataError(
+            f"{ratings}: its first field looks like items ({fields[0][0]!r}) and its second like "
+            f"users ({fields[0][1]!r}), as in the release of 2018; here the user comes first: swap "
+            "the two fields"
+        )
 
 
 def _row(record: Record) -> tuple[Any, ...]:

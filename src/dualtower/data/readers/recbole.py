@@ -33,6 +33,7 @@ KINDS = {
 RARE = 2
 """A token of one item or user alone says no more than its id."""
 _RATING = "rating"
+_TIMESTAMP = "timestamp"
 """Kept in the table, but no weight (every event is a positive) and no context."""
 
 
@@ -66,7 +67,7 @@ def import_recbole(
     *,
     query_id: str = "user_id",
     item_id: str = "item_id",
-    timestamp: str = "timestamp",
+    timestamp: str = _TIMESTAMP,
     category: str | None = None,
     overwrite: bool = False,
     progress: bool = True,
@@ -81,8 +82,8 @@ def import_recbole(
         folder: where the tables and `dualtower.toml` go.
         query_id: the column of .inter and .user that names the user.
         item_id: the column of .inter and .item that names the item.
-        timestamp: the float column of .inter that orders a user's events; where there is none, they
-            are in the order of the lines.
+        timestamp: the float column of .inter that orders a user's events. Where it is not named
+            and there is none of the usual name, they are in the order of the lines.
         category: the token or token_seq column of .item (its first token) that the categories are
             made of; none without it.
         overwrite: whether tables and configuration that are there may be replaced.
@@ -99,7 +100,14 @@ def import_recbole(
         _check_category(found.get("items"), category)
     with importing(Path(folder), overwrite) as scratch:
         rows, categories = _write(found, scratch, category, item_id, progress)
-        timed = events.types.get(timestamp) == "float"
+        kind = events.types.get(timestamp)
+        if kind != "float" and (kind or timestamp != _TIMESTAMP):
+            raise DataError(
+                f"{events.fields.path}: --timestamp {timestamp} is "
+                + (f"of type {kind}, and a time is a float" if kind else "not one of its columns")
+                + f"; its float columns are {_float_columns(events) or 'none'}"
+            )
+        timed = kind == "float"
         used = {query_id, item_id, _RATING, *([timestamp] if timed else [])}
         schema = Schema(
             query_id=query_id,
@@ -214,6 +222,10 @@ def _reasons(
         what = f"The first token of {category}"
         reasons["columns.category"] = category_reason(categories, what)
     return reasons
+
+
+def _float_columns(atomic: Atomic) -> str:
+    return ", ".join(name for name, kind in atomic.types.items() if kind == "float")
 
 
 def _reduced(category: str) -> str:
