@@ -10,7 +10,7 @@ from dualtower.evaluation.evaluate import validation_metric
 from dualtower.evaluation.metrics import parse_metric
 from dualtower.models.base import Model, SolvedModel
 from dualtower.models.trained import TrainedModel
-from dualtower.training.loop import train, view_print
+from dualtower.training.loop import train, view_fingerprint
 from dualtower.training.seeds import VALIDATION, sub_seed
 
 M = TypeVar("M", bound=Model)
@@ -55,14 +55,24 @@ def fit(
     if not isinstance(model, TrainedModel):
         raise ConfigError(f"fit: {type(model).__name__} has neither a solve nor a training loss")
     config = training or TrainingConfig.of(model.config.preset).for_model(model.name)
-    validate, watched = None, None
+    validate, validated_as = None, None
     if validation is not None and validation.event_count > 0:
         validate = validator(validation, config, evaluation)
         ranked = _ranked_as(config, evaluation)
-        watched = {**view_print(validation), **ranked.model_dump(include=_RANKING_FIELDS)}
+        validated_as = {
+            **view_fingerprint(validation),
+            **ranked.model_dump(include=_RANKING_FIELDS),
+        }
         if after_epoch is not None:
             validate = _telling(validate, after_epoch)
-    train(model, log, config, validate=validate, watched=watched, progress=progress)
+    train(
+        model,
+        log,
+        config,
+        validate=validate,
+        validated_as=validated_as,
+        progress=progress,
+    )
     return model
 
 

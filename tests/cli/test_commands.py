@@ -1,6 +1,7 @@
 """The commands from tables to recommendations, as a user types them."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,18 @@ def test_evaluate_refuses_a_bundle_from_an_earlier_split(folder: Path) -> None:
     refused = run("evaluate", changed)
     assert refused.exit_code == 2
     assert "or the split was changed since" in refused.stderr
+
+
+def test_evaluate_refuses_a_bundle_of_other_features(folder: Path) -> None:
+    text = (folder / "dualtower.toml").read_text(encoding="utf-8")
+    changed = folder / "features.toml"
+    other, count = re.subn(r"(?ms)^item_features = \[.*?^\]", "", text)
+    assert count == 1
+    changed.write_text(other, encoding="utf-8")
+    refused = run("evaluate", changed)
+    assert refused.exit_code == 2
+    assert "fitted on other features than the configuration now gives (item/" in refused.stderr
+    assert run("prepare", folder / "dualtower.toml").exit_code == 0
 
 
 def test_recommend_gives_n_unseen_items(folder: Path) -> None:

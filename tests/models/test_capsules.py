@@ -16,7 +16,7 @@ from dualtower.models.capsules import (
     routing_weights,
     squash,
 )
-from dualtower.models.towers import Shared
+from dualtower.models.towers import SharedInputs
 
 LENGTH = 5
 """History length of the modules here."""
@@ -229,7 +229,7 @@ def test_each_interest_goes_through_the_tower_with_the_profile_and_absent_ones_r
     profile = [torch.tensor([[10.0], [20.0], [30.0]]), torch.tensor([[0.5], [0.5], [0.25]])]
     seen = []
 
-    def tower(interests: Tensor, shared: Shared) -> Tensor:
+    def tower(interests: Tensor, shared: SharedInputs) -> Tensor:
         inputs = shared.behind(interests)
         seen.extend(inputs.tolist())
         return inputs.sum(1, keepdim=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dualtower.models.towers import Shared, Tower
+from dualtower.models.towers import SharedInputs, Tower
 
 
 def tower(*, last_relu: bool, linear_path: bool) -> Tower:
@@ -125,7 +125,7 @@ def test_what_rows_share_counts_as_if_it_stood_in_each(
     def vectors_and_gradients(vectors: torch.Tensor) -> list[torch.Tensor]:
         return [vectors, *torch.autograd.grad((vectors * weigh).sum(), known)]
 
-    shared = vectors_and_gradients(made(own, Shared(values, group)))
+    shared = vectors_and_gradients(made(own, SharedInputs(values, group)))
     torch.testing.assert_close(shared, vectors_and_gradients(made(whole)))
 
 
@@ -134,7 +134,7 @@ def test_all_or_nothing_may_be_shared(own_dim: int, shared_dim: int):
     torch.manual_seed(3)
     made = Tower(4, (5,), 3, last_relu=False, linear_path=True, layer_dropout=0.0)
     own, values, group = torch.randn(6, own_dim), torch.randn(2, shared_dim), torch.arange(6) // 3
-    shared = Shared(values, group)
+    shared = SharedInputs(values, group)
     torch.testing.assert_close(made(own, shared), made(shared.behind(own)))
 
 
@@ -145,7 +145,7 @@ def test_dropout_and_rounded_layers_take_shared_inputs_too(product_type: torch.d
     made = Tower(9, (16,), 4, layer_dropout=0.5, **settings)
     made.product_type = product_type
     own, values, group = torch.randn(6, 5), torch.randn(2, 4), torch.arange(6) // 3
-    shared = Shared(values, group)
+    shared = SharedInputs(values, group)
     torch.manual_seed(1)
     dropped = made(own, shared)
     torch.manual_seed(1)

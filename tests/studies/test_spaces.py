@@ -13,6 +13,8 @@ from dualtower.studies.spaces import (
     TRAINED_SPACE,
     Choice,
     Range,
+    Space,
+    holds,
     one_of,
     place_with,
     settings_at,
@@ -147,3 +149,12 @@ def test_there_is_no_place_outside_of_the_space(tmp_path: Path, changes: dict[st
     config = small_study(tmp_path).config()
     space, start = widened(space_of("dat"), current_settings(config, "dat"))
     assert place_with(space, start, changes) is None
+
+
+def test_a_place_of_a_space_has_a_value_in_reach_for_each_dimension() -> None:
+    space: Space = {"rate": Range("training.learning_rate", 0.1, 1.0), "size": one_of("size", 1, 2)}
+    assert holds(space, {"rate": 0.1, "size": "2"})
+    assert not holds(space, {"rate": 0.05, "size": "2"})
+    assert not holds(space, {"rate": 0.5, "size": "3"})
+    assert not holds(space, {"rate": 0.5})
+    assert not holds(space, {"rate": 0.5, "size": "1", "more": "1"})

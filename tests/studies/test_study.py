@@ -304,9 +304,15 @@ def test_without_validation_events_nothing_is_fitted_on_train_alone(
     assert done == []
 
 
-def test_a_dataset_that_was_replaced_meanwhile_is_not_measured(
-    tmp_path: Path, done: list[str]
+def test_a_run_on_a_dataset_that_was_replaced_is_refused(
+    tmp_path: Path, done: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("dualtower.studies.study.prepared_from", lambda _: "another")
+    with pytest.raises(DataError, match=r"not one model could run:\n.* prepared anew"):
+        measure(small_study(tmp_path), [Entry("popularity")], silent)
+
+
+def test_a_dataset_that_was_replaced_meanwhile_is_not_measured(tmp_path: Path) -> None:
     plan = small_study(tmp_path)
     config = plan.config()
     prepared = prepared_from(load_or_prepare(config, silent))

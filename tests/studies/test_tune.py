@@ -16,7 +16,7 @@ from dualtower.studies import spaces, tuning, workers
 from dualtower.studies.floors import floor
 from dualtower.studies.orders import code_fingerprint
 from dualtower.studies.run import fit_model, load_or_prepare, without_traces
-from dualtower.studies.spaces import Range
+from dualtower.studies.spaces import Range, settings_at
 from dualtower.studies.trials import read_repeats, read_trials
 from dualtower.studies.tune import TunePlan, tune_models
 from dualtower.studies.tuned import Repeat, Trial, read_tuned, tuned_table
@@ -657,22 +657,54 @@ def test_the_command_is_recorded(tmp_path: Path) -> None:
     )
 
 
-def test_trials_of_other_code_are_said_and_those_of_another_space_are_not_taken(
+def test_fits_of_other_code_are_said_and_trials_of_another_space_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = work_here(monkeypatch)
-    plan = plan_of(tmp_path, "ease", trials=2)
+    work_here(monkeypatch)
+    plan = plan_of(tmp_path, "ease", "two_tower", trials=2, confirm=1)
     found = tune_models(plan, silent)
     assert found.split == plan.study.config().split
-    assert {trial.code for trial in found.tried["ease"]} == {code_fingerprint()}
+    fits = [fit for of in (found.tried, found.repeats) for some in of.values() for fit in some]
+    assert {fit.code for fit in fits} == {code_fingerprint()}
     said: list[str] = []
-    monkeypatch.setattr("dualtower.studies.study.code_fingerprint", lambda: "other")
     tune_models(plan, said.append)
-    assert said[0].startswith("2 runs are finished already")
-    assert said[1].startswith("2 of them were made by other code")
-    before = len(done)
-    space = {"regularization": Range("regularization", 1.0, 10.0)}
-    monkeypatch.setitem(spaces.OWN_SPACE, "ease", space)
-    again = tune_models(plan, silent)
-    assert len(done) > before
-    assert again.tried["ease"][1].settings != found.tried["ease"][1].settings
+    assert not any("other code" in line for line in said)
+    monkeypatch.setattr("dualtower.studies.tune.code_fingerprint", lambda: "other")
+    tune_models(plan, said.append)
+    told = f"{len(fits)} of the {len(fits)} fits that it goes on from were made by other code"
+    assert any(line.startswith(told) for line in said)
+    start, other = (float(trial.place["regularization"]) for trial in found.tried["ease"])
+    reach = (other * 2, start * 4) if start > other else (start / 4, other / 2)
+    monkeypatch.setitem(
+        spaces.OWN_SPACE, "ease", {"regularization": Range("regularization", *sorted(reach))}
+    )
+    with pytest.raises(ConfigError, match=r"ease: its trials are of another search space"):
+        tune_models(plan, silent)
+
+
+def test_a_copied_trial_is_of_the_code_that_measured_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = order_of(tmp_path, "ease", trials=1)
+    parts = split(Dataset.load(order.config.data.dataset), order.config.split)
+    search = tuning._Search(order, parts)
+    place, settings = search._start, settings_at(search._space, search._start)
+    first = Trial(number=0, state="complete", metric=0.5, code="old")
+    first = first.model_copy(update={"place": place, "settings": settings})
+    monkeypatch.setattr(tuning._Search, "_near_start", lambda self, *_: self._start)
+    copied = search.next_trial([first], tmp_path)
+    assert (copied.number, copied.metric, copied.code) == (1, 0.5, "old")
+
+
+def test_a_dataset_that_was_replaced_ends_the_search_and_is_no_trial_s_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(tmp_path, "ease", trials=2)
+    monkeypatch.setattr("dualtower.studies.tune.prepared_from", lambda _: "another")
+    monkeypatch.setattr("dualtower.studies.workers.run_job", lambda *_: "its process ended")
+    with pytest.raises(DataError, match="prepared anew"):
+        tune_models(plan, silent)
+    assert not list(plan.study.folder.glob("trials/*/ease/*.json"))
+    work_here(monkeypatch)
+    with pytest.raises(DataError, match="prepared anew"):  # by the worker
+        tune_models(plan, silent)

@@ -615,12 +615,13 @@ def test_a_corpus_without_another_item_has_no_negatives(negatives: str):
         check(config, network, 1)
 
 
-def test_a_pair_alone_in_its_batch_has_no_negatives_there():
+@pytest.mark.parametrize("examples", ["windows", "pairs"])
+def test_a_positive_alone_in_its_batch_has_no_negatives_there(examples: str):
     dataset = small_dataset()
     network = dat(**PAIRS_LEARNED[0]).build(dataset.space(), dataset.item_features, CPU)
-    check(loop(examples="pairs", negatives="in_batch", batch_size=2), network, 20)
+    check(loop(examples=examples, negatives="in_batch", batch_size=2), network, 20)
     with pytest.raises(ConfigError, match=r"in_batch.* of batch_size = 1 are none"):
-        check(loop(examples="pairs", negatives="in_batch", batch_size=1), network, 20)
+        check(loop(examples=examples, negatives="in_batch", batch_size=1), network, 20)
 
 
 def test_a_full_softmax_over_too_many_scores_is_refused_with_what_would_fit():

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dualtower.models.towers import Shared
+from dualtower.models.towers import SharedInputs
 
 _NUMBERS_AT_ONCE = 2**18
 """About so many routing weights, or numbers of events where those are more, are handled together:
@@ -200,7 +200,7 @@ def encode_interests(
     capsules: Tensor,
     counts: Tensor,
     profile: Sequence[Tensor],
-    tower: Callable[[Tensor, Shared], Tensor],
+    tower: Callable[[Tensor, SharedInputs], Tensor],
 ) -> Tensor:
     """Each interest with the query's profile behind it, through the tower.
 
@@ -219,6 +219,6 @@ def encode_interests(
     target = torch.repeat_interleave(counts)
     interest = torch.arange(len(target), device=counts.device) - first[target]
     known = torch.cat([capsules.new_empty(len(capsules), 0), *profile], dim=1)
-    vectors = tower(capsules[target, interest], Shared(known, target))
+    vectors = tower(capsules[target, interest], SharedInputs(known, target))
     number = torch.arange(capsules.shape[1], device=counts.device)
     return vectors[first[:, None] + number * (number < counts[:, None])]

@@ -11,7 +11,7 @@ from dualtower.models.layers import fully_connected
 
 
 @dataclass(frozen=True)
-class Shared:
+class SharedInputs:
     """Inputs of a tower that several rows have in common, behind each row's own."""
 
     values: Tensor
@@ -54,7 +54,7 @@ class Tower(nn.Module):
         self.normalise = normalise
         self.product_type = torch.float32
 
-    def forward(self, inputs: Tensor, shared: Shared | None = None) -> Tensor:
+    def forward(self, inputs: Tensor, shared: SharedInputs | None = None) -> Tensor:
         """Map inputs z to vectors p, of unit length.
 
         Args:
@@ -90,7 +90,7 @@ class Tower(nn.Module):
             hidden = hidden + path
         return functional.normalize(hidden, dim=-1) if self.normalise else hidden
 
-    def _from_shared(self, inputs: Tensor, shared: Shared) -> tuple[Tensor, Tensor | None]:
+    def _from_shared(self, inputs: Tensor, shared: SharedInputs) -> tuple[Tensor, Tensor | None]:
         """The last layer and the path."""
         first = list(self.layers[0].parameters())
         weight: Tensor = first[0]

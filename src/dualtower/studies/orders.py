@@ -28,7 +28,10 @@ from dualtower.studies.variants import base_of, configured
 _FIGURE_ROOMS = ("data", "losses", "models", "training", "evaluation")
 _FIGURE_FILES = (
     *("config.py", "schema.py", "fitting.py", "serving/live.py"),
-    *(f"studies/{name}.py" for name in ("floors", "held_out", "live_order", "orders", "run")),
+    *(
+        f"studies/{name}.py"
+        for name in ("floors", "held_out", "live_order", "orders", "run", "tuning", "variants")
+    ),
 )
 
 

@@ -193,6 +193,16 @@ def check_dimensions(option: str, names: Iterable[str]) -> None:
         )
 
 
+def holds(space: Space, place: Mapping[str, Any]) -> bool:
+    """Whether a place is one of the space: a value in reach for each of its dimensions."""
+    return space.keys() == place.keys() and all(
+        dimension.low <= place[part] <= dimension.high
+        if isinstance(dimension, Range)
+        else place[part] in dimension.options
+        for part, dimension in space.items()
+    )
+
+
 def space_of(name: str, keep: Iterable[str] = ()) -> Space:
     """The dimensions of a model or variant.
 

@@ -99,9 +99,14 @@ class Study:
     def read_tuned(self, config: RunConfig, dataset: Dataset) -> Tuned | None:
         """What was tuned; None if this study uses nothing of the kind.
 
+        Args:
+            config: the run, as this study has it.
+            dataset: the run's.
+
         Raises:
             DataError: there is no such file.
-            ConfigError: it is not of the right form, or was tuned on other data.
+            ConfigError: it is not of the right form, or was tuned on other interactions, with
+                another split or another filter.
         """
         if self.tuned is None:
             return None
@@ -167,7 +172,8 @@ def measure(study: Study, entries: Sequence[Entry], say: Callable[[str], None]) 
 
     Raises:
         ConfigError: no entry or seed, an unknown model, or a setting that is not valid.
-        DataError: a table is not as it should be, or not one entry could run.
+        DataError: a table is not as it should be, not one entry could run, or there are no
+            validation events to measure on.
     """
     if not entries or not study.seeds or study.jobs < 1:
         raise ConfigError("study: names no model, no seed or no job; it needs at least one of each")
@@ -367,13 +373,12 @@ def say_of_finished(files: Sequence[Path], say: Callable[[str], None]) -> None:
     Only the reader knows whether that change matters.
 
     Args:
-        files: of outcomes or trials with a field `code`; those that do not exist or are refusals
-            are passed over.
+        files: of outcomes; those that do not exist or are refusals are passed over.
         say: is told, line by line.
     """
     contents = {file: json.loads(file.read_bytes()) for file in files if file.is_file()}
     found = [file for file, content in contents.items() if content.get("refusal") is None]
-    old = [file for file in found if contents[file].get("code") != code_fingerprint()]
+    old = [file for file in found if contents[file]["code"] != code_fingerprint()]
     if found:
         say(f"{len(found)} runs are finished already, in {found[0].parent}")
     if old:

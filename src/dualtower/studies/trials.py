@@ -7,7 +7,6 @@ from typing import Any
 
 from dualtower.evaluation.results import Value
 from dualtower.files import write_json
-from dualtower.studies.orders import code_fingerprint
 from dualtower.studies.tuned import Repeat, Trial
 
 _BEGUN = "begun.json"
@@ -15,12 +14,8 @@ _BEGUN = "begun.json"
 
 def read_trials(folder: Path) -> list[Trial]:
     """The finished trials of a model, in order."""
-    return [Trial.model_validate_json(file.read_bytes()) for file in finished_files(folder)]
-
-
-def finished_files(folder: Path) -> list[Path]:
-    """The files of the finished trials of a model, in order."""
-    return [_trial_file(folder, number) for number in range(trial_count(folder))]
+    files = (_trial_file(folder, number) for number in range(trial_count(folder)))
+    return [Trial.model_validate_json(file.read_bytes()) for file in files]
 
 
 def trial_count(folder: Path) -> int:
@@ -32,9 +27,8 @@ def trial_count(folder: Path) -> int:
 
 
 def write_trial(folder: Path, trial: Trial) -> None:
-    """Keep a finished trial, and which code it was."""
-    content = {**trial.model_dump(mode="json"), "code": code_fingerprint()}
-    write_json(_trial_file(folder, trial.number), content)
+    """Keep a finished trial."""
+    write_json(_trial_file(folder, trial.number), trial.model_dump(mode="json"))
 
 
 def write_begun(

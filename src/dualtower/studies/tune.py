@@ -14,15 +14,18 @@ from dualtower.errors import ConfigError
 from dualtower.evaluation.plots import check_plots
 from dualtower.evaluation.results import DataSource, processor, versions
 from dualtower.files import write_text
-from dualtower.models import MODELS
-from dualtower.studies.orders import figure_settings
+from dualtower.studies.orders import code_fingerprint, figure_settings
 from dualtower.studies.plots import tuning_plot
-from dualtower.studies.run import check_validation, load_or_prepare, prepared_from
-from dualtower.studies.spaces import check_dimensions, in_words, space_of
-from dualtower.studies.study import Study, data_checksum, protocol, say_of_finished
+from dualtower.studies.run import (
+    check_validation,
+    load_or_prepare,
+    load_prepared,
+    prepared_from,
+)
+from dualtower.studies.spaces import check_dimensions, holds, in_words, space_of
+from dualtower.studies.study import Study, data_checksum, protocol
 from dualtower.studies.trials import (
     crashed_trial,
-    finished_files,
     fit_count,
     forget_begun,
     read_repeats,
@@ -41,7 +44,6 @@ from dualtower.studies.tuning import (
     searched_space,
     was_tried,
 )
-from dualtower.studies.variants import VARIANTS
 from dualtower.studies.worker import Task
 from dualtower.studies.workers import Job, run_jobs
 
@@ -117,7 +119,7 @@ def tune_models(plan: TunePlan, say: Callable[[str], None]) -> Tuned:
     dataset = load_or_prepare(config, say)
     check_validation(split(dataset, config.split), "tune")
     folder = plan.study.folder / "trials" / _key(plan, config, dataset.source["files"])
-    say_of_finished([file for name in plan.models for file in finished_files(folder / name)], say)
+    _check_trials(plan, config, folder, say)
     prepared = prepared_from(dataset)
     waiting = [_order(plan, config, name, prepared) for name in dict.fromkeys(plan.models)]
     while waiting:
@@ -186,6 +188,28 @@ def _say_what_was_not_tried(
                 say(f"{name}: {_in_one(changes)} {why}; give it more --trials or --minutes")
 
 
+def _check_trials(
+    plan: TunePlan, config: RunConfig, folder: Path, say: Callable[[str], None]
+) -> None:
+    """Say how many fits are of other code; refuse trials that are not of today's space."""
+    fits: list[Trial | Repeat] = []
+    for name in plan.models:
+        trials = read_trials(folder / name)
+        space, _ = searched_space(config, name, plan.keep)
+        if not all(holds(space, trial.place) for trial in trials if trial.place):
+            raise ConfigError(
+                f"{folder / name}: its trials are of another search space than this dualtower's; "
+                "delete the folder to search anew"
+            )
+        fits += [*trials, *read_repeats(folder / name, plan.confirm)]
+    of_other_code = [fit for fit in fits if not fit.reason and fit.code != code_fingerprint()]
+    if of_other_code:
+        say(
+            f"{len(of_other_code)} of the {len(fits)} fits that it goes on from were made by other "
+            f"code than this; delete {folder} to search anew"
+        )
+
+
 def _search(
     plan: TunePlan, orders: list[TuneOrder], folder: Path, say: Callable[[str], None]
 ) -> list[TuneOrder]:
@@ -197,6 +221,8 @@ def _search(
     def done(job: Job, crash: str | None) -> None:
         order, place = of_model[job.label], folder / job.label
         trials = read_trials(place)
+        if crash is not None:
+            load_prepared(order.config, order.prepared)  # another dataset is no fault of the trial
         if crash is None:
             ended.add(job.label)
             say(f"{job.label}: {_in_words(trials, read_repeats(place, plan.confirm))}")
@@ -268,7 +294,6 @@ def _key(plan: TunePlan, config: RunConfig, files: object) -> str:
         "seed": plan.seed,
         "pruning": plan.pruning,
         "keep": sorted(plan.keep),
-        "spaces": {name: repr(space_of(name)) for name in sorted([*MODELS, *VARIANTS])},
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -45,6 +45,8 @@ class Repeat(Settings):
     seconds: float = Field(default=0.0, ge=0)
     reason: str = ""
     """Why it failed: it was refused, or its process crashed."""
+    code: str = ""
+    """Which code it was (`code_fingerprint`); "" where that is not known."""
 
 
 class Best(Settings):

@@ -25,6 +25,7 @@ from dualtower.evaluation.evaluate import validation_metric
 from dualtower.evaluation.results import Value
 from dualtower.fitting import validator
 from dualtower.models import SOLVED
+from dualtower.studies.orders import code_fingerprint
 from dualtower.studies.run import check_validation, fit_model, load_prepared, without_traces
 from dualtower.studies.spaces import Range, Space, place_with, settings_at, space_of, widened
 from dualtower.studies.trials import (
@@ -234,6 +235,7 @@ class _Search:
                 "curve": tuple(curve),
                 "seconds": seconds,
                 "reason": reason,
+                "code": code_fingerprint(),
             }
         )
 
@@ -253,6 +255,7 @@ class _Search:
             metric=metric,
             seconds=round(time.monotonic() - start, 3),
             reason=reason,
+            code=code_fingerprint(),
         )
 
     def _not_tried(self, done: Sequence[Trial]) -> dict[str, Any] | None:

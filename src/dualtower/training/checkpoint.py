@@ -19,7 +19,7 @@ from dualtower.files import (
 )
 from dualtower.models.network import Network
 
-FORMAT, VERSION = "dualtower-checkpoint", 2
+FORMAT, VERSION = "dualtower-checkpoint", 1
 _TENSORS = "state.safetensors"
 
 
@@ -85,9 +85,10 @@ def load_checkpoint(
         return None
     content = read_manifest(folder, FORMAT, VERSION)
     run = json.loads(json.dumps(run))
-    if content["run"] != run:
+    saved = {"validation": None, **content["run"]}  # older ones do not say
+    if saved != run:
         raise ConfigError(
-            f"{folder}: holds the checkpoint of another run: {_differences(content['run'], run)}; "
+            f"{folder}: holds the checkpoint of another run: {_differences(saved, run)}; "
             "delete the folder or name another in training.checkpoint"
         )
     tensors = load_file(folder / _TENSORS, device=str(network.device))

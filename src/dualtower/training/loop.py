@@ -52,7 +52,7 @@ def train(
     config: TrainingConfig,
     *,
     validate: Validate | None = None,
-    watched: Mapping[str, Any] | None = None,
+    validated_as: Mapping[str, Any] | None = None,
     progress: bool = True,
 ) -> None:
     """Train `model` on the target events of `log`; `model.record` tells how it went.
@@ -66,7 +66,7 @@ def train(
         log: the training view.
         config: the loop's settings.
         validate: gives the validation metric (higher is better) of the model as it stands.
-        watched: what tells this validation from another, as plain values; a checkpoint keeps it.
+        validated_as: what tells this validation from another; a checkpoint keeps it.
         progress: show a bar.
 
     Raises:
@@ -88,7 +88,7 @@ def train(
         try:
             check(config, network, len(log.corpus))
             _warn_without_categories(model, log)
-            _Run(model, network, log, config, validate, watched, progress).go()
+            _Run(model, network, log, config, validate, validated_as, progress).go()
         except BaseException:
             model.network = None  # half trained is not fitted
             raise
@@ -103,11 +103,15 @@ class _Run:
         log: Log,
         config: TrainingConfig,
         validate: Validate | None,
-        watched: Mapping[str, Any] | None,
+        validated_as: Mapping[str, Any] | None,
         progress: bool,
     ) -> None:
         self.model, self.network, self.log, self.config = model, network, log, config
-        self.validate, self.watched, self.progress = validate, watched, progress
+        self.validate, self.validated_as, self.progress = (
+            validate,
+            validated_as,
+            progress,
+        )
         network.set_product_type(getattr(torch, config.precision))
         self.examples = _examples(model, log, config)
         self.objective = Objective(network, config, log, sub_seed(config.seed, NEGATIVES))
@@ -283,8 +287,8 @@ class _Run:
         return {
             "model": self.model.config.model_dump(),
             "training": loop,
-            "data": _print(self.log),
-            "validation": None if self.watched is None else dict(self.watched),
+            "data": _fingerprint(self.log),
+            "validation": None if self.validated_as is None else dict(self.validated_as),
         }
 
 
@@ -300,12 +304,12 @@ def _warn_without_categories(model: TrainedModel, log: Log) -> None:
         )
 
 
-def view_print(log: Log) -> dict[str, Any]:
+def view_fingerprint(log: Log) -> dict[str, Any]:
     """What tells a view of a dataset from another of the same."""
     return {"events": log.event_count, "checksum": _checksum([log.start, log.end, log.corpus])}
 
 
-def _print(log: Log) -> dict[str, Any]:
+def _fingerprint(log: Log) -> dict[str, Any]:
     """What tells this training view from another: its sizes, and a checksum of all that is read."""
     dataset = log.dataset
     arrays: list[npt.NDArray[Any]] = [log.start, log.end, log.corpus]

@@ -382,7 +382,7 @@ def check(config: TrainingConfig, network: Network, corpus_size: int) -> None:
             f"training: an item is told from others, and the corpus has {corpus_size} item(s); two "
             "are needed"
         )
-    if config.examples == "pairs" and config.negatives == "in_batch" and config.batch_size == 1:
+    if config.negatives == "in_batch" and config.batch_size == 1:
         raise ConfigError(
             'training: negatives = "in_batch" of batch_size = 1 are none; set a larger batch_size, '
             'or negatives = "mixed"'

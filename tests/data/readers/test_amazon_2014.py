@@ -185,3 +185,13 @@ def test_ratings_with_the_item_first_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"looks like items \('0001713650'\).*swap"):
         import_amazon_2014([path], tmp_path / "out", progress=False)
     assert not (tmp_path / "out" / "dualtower.toml").exists()
+
+
+def test_a_damaged_archive_of_ratings_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "ratings_Books.csv.gz"
+    write_2014_ratings(path)
+    content = bytearray(path.read_bytes())
+    content[30:60] = b"\xff" * 30
+    path.write_bytes(bytes(content))
+    with pytest.raises(DataError, match=r"ratings_Books\.csv\.gz"):
+        import_amazon_2014([path], tmp_path / "out", progress=False)

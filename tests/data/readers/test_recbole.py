@@ -82,7 +82,7 @@ def test_interactions_alone_in_the_order_of_the_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("timestamp", "message"),
     [
-        ("time", "--timestamp time is not one of its columns; its float columns are rating, time"),
+        ("time", "--timestamp time is not one of its columns; other float columns: timestamp"),
         ("device", "--timestamp device is of type token, and a time is a float"),
     ],
 )

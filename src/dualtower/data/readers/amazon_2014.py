@@ -1,6 +1,5 @@
 """Amazon reviews, release of 2014: `ratings_NAME.csv` and `meta_NAME.json.gz`."""
 
-import gzip
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -14,7 +13,7 @@ from dualtower.data.readers.amazon import (
     Release,
     import_release,
 )
-from dualtower.data.readers.fields import open_fields
+from dualtower.data.readers.fields import BYTE_ORDER_MARK, DAMAGED, open_bytes, open_fields
 from dualtower.data.readers.folder import Imported, check_kinds, one_file
 from dualtower.data.readers.records import (
     Record,
@@ -73,16 +72,15 @@ def import_amazon_2014(
 
 def _check_order(ratings: Path) -> None:
     """Items have ten characters and most users more: the release of 2018 names the item first."""
-    opened = gzip.open if ratings.suffix == ".gz" else open
     try:
-        with opened(ratings, "rt", encoding="utf-8", errors="replace") as file:
-            head = [line.split(",") for line in islice(file, _LINES_LOOKED_AT)]
-    except (OSError, EOFError):
+        with open_bytes(ratings) as (_, content):
+            head = [line.decode("utf-8", "replace") for line in islice(content, _LINES_LOOKED_AT)]
+    except DAMAGED:
         return  # what reads it all says what is wrong with it
-    fields = [parts[:2] for parts in head if len(parts) == len(_RATINGS)]
-    users = sum(len(first) == _ITEM_LENGTH for first, _ in fields)
-    items = sum(len(second) == _ITEM_LENGTH for _, second in fields)
-    if users == len(fields) > items:
+    rows = [line.removeprefix(BYTE_ORDER_MARK).split(",") for line in head]
+    fields = [row[:2] for row in rows if len(row) == len(_RATINGS)]
+    first, second = ({len(row[place]) for row in fields} for place in (0, 1))
+    if first == {_ITEM_LENGTH} and _ITEM_LENGTH not in second:
         raise DataError(
             f"{ratings}: its first field looks like items ({fields[0][0]!r}) and its second like "
             f"users ({fields[0][1]!r}), as in the release of 2018; here the user comes first: swap "

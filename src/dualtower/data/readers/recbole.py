@@ -32,8 +32,8 @@ KINDS = {
 """What each of RecBole's types is here."""
 RARE = 2
 """A token of one item or user alone says no more than its id."""
-_RATING = "rating"
 _TIMESTAMP = "timestamp"
+_RATING = "rating"
 """Kept in the table, but no weight (every event is a positive) and no context."""
 
 
@@ -98,16 +98,11 @@ def import_recbole(
     events = found["interactions"]
     if category is not None:
         _check_category(found.get("items"), category)
+    if timestamp != _TIMESTAMP:
+        _check_timestamp(events, timestamp)
     with importing(Path(folder), overwrite) as scratch:
         rows, categories = _write(found, scratch, category, item_id, progress)
-        kind = events.types.get(timestamp)
-        if kind != "float" and (kind or timestamp != _TIMESTAMP):
-            raise DataError(
-                f"{events.fields.path}: --timestamp {timestamp} is "
-                + (f"of type {kind}, and a time is a float" if kind else "not one of its columns")
-                + f"; its float columns are {_float_columns(events) or 'none'}"
-            )
-        timed = kind == "float"
+        timed = events.types.get(timestamp) == "float"
         used = {query_id, item_id, _RATING, *([timestamp] if timed else [])}
         schema = Schema(
             query_id=query_id,
@@ -224,8 +219,15 @@ def _reasons(
     return reasons
 
 
-def _float_columns(atomic: Atomic) -> str:
-    return ", ".join(name for name, kind in atomic.types.items() if kind == "float")
+def _check_timestamp(events: Atomic, timestamp: str) -> None:
+    kind = events.types.get(timestamp)
+    if kind != "float":
+        floats = [name for name, of in events.types.items() if of == "float" and name != _RATING]
+        raise DataError(
+            f"{events.fields.path}: --timestamp {timestamp} is "
+            + (f"of type {kind}, and a time is a float" if kind else "not one of its columns")
+            + f"; other float columns: {', '.join(floats) or 'none'}"
+        )
 
 
 def _reduced(category: str) -> str:
