@@ -1,7 +1,6 @@
 """Floors tuned on validation before they are compared: a baseline left untuned proves nothing."""
 
 from collections.abc import Mapping
-from operator import itemgetter
 from typing import Any
 
 from dualtower.config import EvaluationConfig
@@ -48,7 +47,6 @@ def tuned_settings(
     grid = _GRIDS.get(name, [])
     if not grid or split.validation.event_count == 0:
         return {}
-    qualities: list[tuple[float, dict[str, Any]]] = []
     best: tuple[float, dict[str, Any]] | None = None
     refused: DataError | None = None
     solved: SolvedModel | None = None
@@ -68,8 +66,8 @@ def tuned_settings(
             quality = validation_metric(
                 model, split.validation, "mrr", config=config, queries=queries
             )
-            qualities.append((quality, settings))
-            best = max(qualities, key=itemgetter(0))
+            if best is None or quality > best[0]:
+                best = quality, settings
             bar.advance(note=f"best mrr {best[0]:.4f}")
     if best is None:
         assert refused is not None

@@ -376,9 +376,11 @@ def say_of_finished(files: Sequence[Path], say: Callable[[str], None]) -> None:
         files: of outcomes; those that do not exist or are refusals are passed over.
         say: is told, line by line.
     """
-    contents = {file: json.loads(file.read_bytes()) for file in files if file.is_file()}
+    there = [file for file in dict.fromkeys(files) if file.is_file()]
+    contents = {file: json.loads(file.read_bytes()) for file in there}
     found = [file for file, content in contents.items() if content.get("refusal") is None]
-    old = [file for file in found if contents[file]["code"] != code_fingerprint()]
+    now = code_fingerprint()
+    old = [file for file in found if contents[file]["code"] != now]
     if found:
         say(f"{len(found)} runs are finished already, in {found[0].parent}")
     if old:

@@ -202,7 +202,8 @@ def _check_trials(
                 "delete the folder to search anew"
             )
         fits += [*trials, *read_repeats(folder / name, plan.confirm)]
-    of_other_code = [fit for fit in fits if not fit.reason and fit.code != code_fingerprint()]
+    now = code_fingerprint()
+    of_other_code = [fit for fit in fits if not fit.reason and fit.code != now]
     if of_other_code:
         say(
             f"{len(of_other_code)} of the {len(fits)} fits that it goes on from were made by other "
@@ -221,12 +222,11 @@ def _search(
     def done(job: Job, crash: str | None) -> None:
         order, place = of_model[job.label], folder / job.label
         trials = read_trials(place)
-        if crash is not None:
-            load_prepared(order.config, order.prepared)  # another dataset is no fault of the trial
         if crash is None:
             ended.add(job.label)
             say(f"{job.label}: {_in_words(trials, read_repeats(place, plan.confirm))}")
             return
+        load_prepared(order.config, order.prepared)  # another dataset is no fault of the trial
         if goes_on(order, trials):
             say(f"{job.label}, trial {len(trials)}: {crash}")
             write_trial(place, crashed_trial(place, len(trials), crash))

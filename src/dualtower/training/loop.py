@@ -107,11 +107,7 @@ class _Run:
         progress: bool,
     ) -> None:
         self.model, self.network, self.log, self.config = model, network, log, config
-        self.validate, self.validated_as, self.progress = (
-            validate,
-            validated_as,
-            progress,
-        )
+        self.validate, self.validated_as, self.progress = validate, validated_as, progress
         network.set_product_type(getattr(torch, config.precision))
         self.examples = _examples(model, log, config)
         self.objective = Objective(network, config, log, sub_seed(config.seed, NEGATIVES))
