@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from dualtower.cli import app
 from dualtower.retrieval.bundle import Bundle
+from dualtower.studies.run import fit_model
 from tests.synthetic import category_of, interactions, write_tables
 from tools.commands_page import commands
 
@@ -74,6 +75,32 @@ def test_evaluate_names_every_baseline_and_says_who_is_better(folder: Path) -> N
     # popularity's one in some thirty-three.
     assert found["models"]["item_knn"]["metrics"]["mrr"] > 0.5
     assert found["models"]["popularity"]["metrics"]["mrr"] < 0.3
+
+
+def test_evaluate_trains_its_baseline_as_long_as_the_model(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = folder / "dualtower.toml"
+    trained = config.with_name("with-two-tower.toml")
+    trained.write_text(
+        config.read_text(encoding="utf-8").replace(
+            "[evaluation]\n", '[evaluation]\nbaselines = ["two_tower"]\n'
+        ),
+        encoding="utf-8",
+    )
+    bundle = ("--bundle", folder / "short")
+    made = run("fit", trained, "--epochs", "1", "--seed", "7", *bundle)
+    assert made.exit_code == 0, made.stderr
+    fitted = []
+    monkeypatch.setattr(
+        "dualtower.studies.measure.fit_model",
+        lambda name, config, *rest, **more: (
+            fitted.append((name, config.training.epochs, config.training.seed))
+            or fit_model(name, config, *rest, **more)
+        ),
+    )
+    run_json("evaluate", trained, *bundle)
+    assert fitted == [("two_tower", 1, 7)]
 
 
 def test_evaluate_writes_a_report(folder: Path) -> None:

@@ -221,6 +221,7 @@ def named(settings: dict[str, Any]) -> str:
         {"history_form": "attention", "normalise": False},
         {"augmented": "none", **SASREC},
         {"augmented": "none", "history_form": "mean", "item_vectors": "table"},
+        {"augmented_item": False, "item_vectors": "table"},
     ],
     ids=[
         "full",
@@ -231,6 +232,7 @@ def named(settings: dict[str, Any]) -> str:
         "attention",
         "no-towers",
         "softmax-weights",
+        "softmax-weights-with-a_u",
     ],
 )
 def test_the_loss_of_windows(model: dict[str, Any], training: dict[str, Any]):
@@ -243,6 +245,26 @@ def test_the_loss_of_pairs(training: dict[str, Any]):
     model = {"history": False, "query_id": True, "augmented": "none"}
     made = case(model, examples="pairs", **training)
     assert_close(made.loss(), naive_loss(made), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("augmented", ["none", "leave_out"])
+def test_an_embedding_that_no_history_reads_takes_no_step(augmented: str):
+    """Where p_v has a table of its own: not even by the momentum of steps before."""
+    settings = {"augmented": augmented, "augmented_item": False, "item_vectors": "table"}
+    made = case(settings, negatives="full", batch_size=4)
+    table, outputs = made.network.item_table, made.network.item_outputs
+    assert table is not None
+    assert outputs is not None
+    table(torch.arange(21)).sum().backward()
+    table.update(0.1)
+    before, own = table.weight.clone(), outputs.weight.clone()
+    made.loss().backward()
+    table.update(0.1)
+    outputs.update(0.1)
+    moved = set((table.weight != before).any(1).nonzero().flatten().tolist())
+    assert moved == set(made.batch.items.flatten().tolist())
+    assert len(moved) < 20
+    assert (outputs.weight != own).any(1)[1:].all()
 
 
 def test_history_and_own_items_are_indeed_among_the_candidates():

@@ -31,6 +31,8 @@ class TrainingRecord:
     """The epoch whose weights were kept; None without validation (then the last)."""
     collapsed: bool = False
     """Whether the representations collapsed."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """The loop's settings, but for paths, threads and device."""
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values for JSON."""

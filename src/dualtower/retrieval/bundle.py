@@ -15,6 +15,7 @@ from dualtower.data.dataset import Dataset, Log
 from dualtower.errors import BundleError, ConfigError, DataError, NotFittedError
 from dualtower.files import read_folder, read_manifest, replacing_folder, write_manifest
 from dualtower.models.base import Model, VectorModel
+from dualtower.models.trained import TrainedModel
 from dualtower.progress import progress_bar
 from dualtower.retrieval.bundle_check import check_parts
 from dualtower.retrieval.bundle_files import (
@@ -103,6 +104,7 @@ class Bundle:
             model=model.name,
             config=model.config.model_dump(mode="json"),
             fitted_on=fitted_on,
+            training=_training_settings(model),
             dim=built.dim,
             normalised=bool((np.abs(lengths - 1) < 1e-3).all()),
             counts=Counts(
@@ -364,6 +366,11 @@ def _checked_model(model: Model, space: FeatureSpace) -> VectorModel:
             f"given ({space})"
         )
     return model
+
+
+def _training_settings(model: Model) -> dict[str, Any]:
+    record = model.record if isinstance(model, TrainedModel) else None
+    return {} if record is None else record.training
 
 
 def _sample_queries(

@@ -69,6 +69,8 @@ class BundleManifest(_Part):
     """The model's configuration."""
     fitted_on: str
     """The events that the model was fitted on: train, train+validation, all, …"""
+    training: dict[str, Any] = {}
+    """The settings of its training; none where it has none, or was loaded from another bundle."""
     dim: int
     """Length of the vectors."""
     normalised: bool

@@ -15,7 +15,7 @@ from dualtower.retrieval.manifest import dataset_fingerprint
 from dualtower.retrieval.requests import RequestEncoder
 from dualtower.studies.comparison import Standing, standing
 from dualtower.studies.floors import tuned_settings
-from dualtower.studies.run import fit_model, load_or_prepare, without_traces
+from dualtower.studies.run import changed, fit_model, load_or_prepare, without_traces
 
 _UNSEEN = {"train": ("validation", "test"), "train+validation": ("test",)}
 """What a model has not seen, by what it was fitted on."""
@@ -31,7 +31,7 @@ def measure_bundle(
     """Evaluate the run's bundle and its baselines, each fitted on what the bundle's model was.
 
     Floors are first tuned on validation, where there is any; the two-tower baseline has the
-    settings of the run.
+    settings of the run, with as many epochs and the seed that the bundle's model had.
 
     Args:
         config: the run, whose bundle exists.
@@ -64,7 +64,8 @@ def measure_bundle(
     log = parts.test if on == "test" else parts.validation
     _check_origin(bundle, log, folder)
     models: dict[str, Model] = {bundle.model.name: bundle.model}
-    alone = without_traces(config)
+    had = bundle.manifest.training  # `fit` may have been given others than the file's
+    alone = changed(without_traces(config), epochs=had.get("epochs"), seed=had.get("seed"))
     for name in config.evaluation.baselines:
         if name not in models:
             settings = tuned_settings(name, parts, config=config.evaluation)

@@ -41,6 +41,8 @@ from dualtower.training.windows import Batch, Windows
 
 Validate = Callable[[TrainedModel], float]
 _COLLAPSE_SAMPLE = 1000
+_OF_THE_PLACE = {"checkpoint", "tensorboard", "threads"}
+"""Settings that say where a model is trained, and not how."""
 _DRAWN_SHARE = 0.3
 """Of the random rows, in what the item table starts from by co-occurrence: without any, items that
 share little with others would all start from the same place."""
@@ -120,7 +122,10 @@ class _Run:
         )
         self.total_steps = self.examples.step_count() * config.epochs
         self.tables = network.tables()
-        self.record = TrainingRecord(metric_name=config.validation_metric)
+        self.record = TrainingRecord(
+            metric_name=config.validation_metric,
+            training=config.model_dump(mode="json", exclude=_OF_THE_PLACE | {"device"}),
+        )
         self.standing = Progress(0, 0, {}, None, 0)
         self.best: dict[str, Tensor] | None = None
 
@@ -269,7 +274,7 @@ class _Run:
         )
         if found is not None:
             self.standing, self.best = found
-            record = dict(self.standing.record)
+            record = {**self.standing.record, "training": self.record.training}
             record["epochs"] = [EpochRecord(**epoch) for epoch in record["epochs"]]
             self.record = TrainingRecord(**record)
             if self.progress:
@@ -279,7 +284,7 @@ class _Run:
                 )
 
     def _identity(self) -> dict[str, Any]:
-        loop = self.config.model_dump(exclude={"checkpoint", "tensorboard", "threads"})
+        loop = self.config.model_dump(exclude=_OF_THE_PLACE)
         return {
             "model": self.model.config.model_dump(),
             "training": loop,

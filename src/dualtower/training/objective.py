@@ -82,13 +82,20 @@ class Objective:
         """The loss of a batch, a scalar, and its targets' p_u without gradient."""
         network, model = self._network, self._network.config
         block = self._items(batch)
-        embedded = network.item_inputs(block.items)
+        rows, events, held = block.items, block.events, None
+        if network.item_outputs is not None and network.reads_events:
+            # p_v are rows of a table of their own; an embedding takes a step where it is read.
+            held, events = _held(block)
+            rows = rows[held]
+        embedded = network.item_inputs(rows)
         inputs = network.drop(embedded)
         # Dropout belongs to what a tower reads; an embedding that is p_v itself stays whole.
         item, read = self._encode_items(
             batch, block, embedded if network.item_tower is None else inputs
         )
-        query = network.encode_query(self._windows(batch, block.events), inputs, read)
+        if held is not None and network.reads_past:
+            read = read[held]
+        query = network.encode_query(self._windows(batch, events), inputs, read)
         vectors = self._chosen(query, item.vectors, block.positive)
         weights = None if batch.weights is None else self._to(batch.weights)
         loss = self._retrieval_loss(batch, block, vectors, item.vectors, weights)
@@ -348,6 +355,13 @@ class Objective:
 
     def _to(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
+
+
+def _held(block: ItemBlock) -> tuple[Tensor, Tensor]:
+    """Which of the block's items the windows hold, `[n]`, and each event's place among those."""
+    held = torch.zeros(len(block.items), dtype=torch.bool, device=block.items.device)
+    held[block.events] = True
+    return held, (held.cumsum(0) - 1)[block.events]
 
 
 def check(config: TrainingConfig, network: Network, corpus_size: int) -> None:
