@@ -1,7 +1,7 @@
 """Estimates against a delta method written out here, tea-tasting on tables, and gbstats."""
 
 import sys
-from math import exp, log
+from math import exp
 from typing import Any
 
 import numpy as np
@@ -164,7 +164,10 @@ def test_another_bound_gives_the_interval_of_its_level(
     same = mine.within(Z)
     assert (same.low, same.high) == pytest.approx((mine.low, mine.high), abs=1e-12)
     wider = mine.within(2 * Z)
-    assert log((1 + wider.high) / (1 + wider.low)) == pytest.approx(4 * Z * mine.error)
+    assert mine.logarithmic
+    assert (1 + wider.high) / (1 + wider.low) == pytest.approx(
+        ((1 + mine.high) / (1 + mine.low)) ** 2
+    )
     assert mine.within(abs(mine.z) - 1e-9).significant
     assert not mine.within(abs(mine.z) + 1e-9).significant
 
@@ -184,6 +187,37 @@ def test_an_arm_without_a_click_is_compared() -> None:
         assert one.within(3.0).low < one.low < one.lift < one.high < one.within(3.0).high
 
 
+def with_gmv(gmv: Floats, before: Floats | None = None) -> dict[str, Floats]:
+    """Queries of ten impressions and one or two clicks."""
+    n = np.arange(len(gmv))
+    now = {"impressions": np.full(len(n), 10.0), "clicks": 1.0 + n % 2}
+    now |= {"gmv": gmv, "gmv_winsorised": gmv}
+    if before is None:
+        return now
+    earlier = {"impressions_before": now["impressions"], "clicks_before": 1.0 + (n % 3 == 0)}
+    return now | earlier | {"gmv_before": before, "gmv_winsorised_before": before}
+
+
+@pytest.mark.parametrize(("orders", "z"), [(5, 1.6357), (7, 2.1269), (11, 2.9001)])
+def test_a_control_of_one_order_has_the_difference_s_interval(orders: int, z: float) -> None:
+    """k orders against one, among 1,000 queries each: the lift is k - 1, its error (k - 1) / z.
+
+    z = (k - 1) / sqrt(k (1 - k / n) + 1 - 1 / n) · sqrt(1 - 1 / n).
+    """
+    arms = [np.where(np.arange(1_000) < count, 10.0, 0.0) for count in (1, orders)]
+    estimates = compare("new", *(aggregate(with_gmv(arm)) for arm in arms), cuped=False)
+    (mine,) = (one for one in estimates if one.metric == "gmv")
+    assert mine.low > -1
+    assert not mine.logarithmic
+    assert mine.z == pytest.approx(z, abs=1e-4)
+    for bound in (Z, z - 1e-3, z + 1e-3, 3.0):
+        found = mine.within(bound)
+        width = bound * (orders - 1) / mine.z
+        assert (found.low, found.high) == pytest.approx((orders - 1 - width, orders - 1 + width))
+        assert found.significant == (found.low > 0)
+    assert (mine.within(Z).low, mine.within(Z).high) == pytest.approx((mine.low, mine.high))
+
+
 def test_what_cannot_be_compared_is_left_out() -> None:
     nothing = {name: np.zeros_like(column) for name, column in columns(0).items()}
     assert compare("new", aggregate(nothing), aggregate(columns(1)), cuped=False) == []
@@ -192,12 +226,8 @@ def test_what_cannot_be_compared_is_left_out() -> None:
 def test_holms_correction_by_hand() -> None:
     p_values = (0.03, 0.01, 0.02, 0.9)
     common = {"metric": "ctr", "control": 1.0, "treatment": 1.0, "lift": 0.0, "low": 0.0}
-    estimates = [
-        Estimate.model_validate(
-            {"arm": "b", "p_value": p, "high": 0.0, "z": 0.0, "queries": 9, **common}
-        )
-        for p in p_values
-    ]
+    common |= {"high": 0.0, "logarithmic": True, "z": 0.0, "queries": 9}
+    estimates = [Estimate.model_validate({"arm": "b", "p_value": p, **common}) for p in p_values]
     corrected = [found.p_corrected for found in correct(estimates)]
     assert corrected == pytest.approx([0.06, 0.04, 0.06, 0.9])
     assert correct([]) == []

@@ -77,10 +77,12 @@ class Estimate(Settings):
     lift: float
     """treatment / control - 1; -1 where the arm has none of it, about -1 then with CUPED."""
     low: float
-    """Lower end of the 95% interval of the lift, for one look only; of the lift's logarithm, or,
-    where that is known to no better than a factor of e, of the difference: then below -1."""
+    """Lower end of the 95% interval of the lift, for one look only."""
     high: float
     """Upper end."""
+    logarithmic: bool
+    """Whether the interval is of the logarithm of 1 + lift; where that is known to no better than a
+    factor of e it is of the difference, over the control's value, and may reach below -1."""
     p_value: float = Field(ge=0, le=1)
     """Two-sided, that nothing differs, for one look only."""
     z: float
@@ -96,22 +98,17 @@ class Estimate(Settings):
     always_p: float | None = None
     """The p-value that goes with it."""
 
-    @property
-    def error(self) -> float:
-        """The standard error of log(1 + lift), where the interval is of that."""
-        return log((1 + self.high) / (1 + self.low)) / (2 * _Z)
-
     def within(self, bound: float) -> Interval:
         """The interval that a bound on |z| other than the 95% one gives.
 
         Whether it is significant is said by |z|, the test of the difference, as it is by p.
         """
-        if self.low < -1:
+        if self.logarithmic:
+            width = bound * log((1 + self.high) / (1 + self.low)) / (2 * _Z)
+            low, high = ((1 + self.lift) * float(np.exp(by)) - 1 for by in (-width, width))
+        else:
             width = bound * (self.high - self.low) / (2 * _Z)
             low, high = self.lift - width, self.lift + width
-        else:
-            width = bound * self.error
-            low, high = ((1 + self.lift) * float(np.exp(by)) - 1 for by in (-width, width))
         return Interval(low=low, high=high, significant=abs(self.z) > bound)
 
 
@@ -186,7 +183,8 @@ def compare(
             if found.control <= 0 or not isfinite(z):
                 continue
             # An arm without a click is the plainest result there is, and has no logarithm.
-            if not (found.treatment > 0 and 1 + high <= (1 + lift) * exp(_Z)):
+            logarithmic = found.treatment > 0 and 1 + high <= (1 + lift) * exp(_Z)
+            if not logarithmic:
                 low = lift + (found.effect_size_ci_lower - found.effect_size) / found.control
                 high = lift + (found.effect_size_ci_upper - found.effect_size) / found.control
             if not all(map(isfinite, (lift, low, high))):
@@ -201,6 +199,7 @@ def compare(
                     lift=lift,
                     low=low,
                     high=high,
+                    logarithmic=logarithmic,
                     p_value=found.pvalue,
                     z=z,
                     queries=control.count() + treatment.count(),
