@@ -3,11 +3,12 @@
 import dataclasses
 
 import numpy as np
+import polars as pl
 import pytest
 
 from dualtower.errors import DataError
 from dualtower.experiments.assignment import Arm, Experiment
-from dualtower.experiments.observations import LeftOut, Observations
+from dualtower.experiments.observations import Before, LeftOut, Observations
 from dualtower.experiments.report import Report, look_at, make_report, verdicts
 from dualtower.experiments.requests import Requests
 from dualtower.experiments.sequential import always_valid_bound, obrien_fleming_bound
@@ -163,8 +164,40 @@ def test_what_is_not_compared_is_noted() -> None:
     assert report.decisive == ()
     assert report.notes == (
         "treatment is not compared with control in CTR, GMV per query, GMV per query, winsorised: "
-        "the control has none of it, or one of the two has fewer than two queries.",
+        "the control has none of it, it is the same for every query, or one of the two has fewer "
+        "than two queries.",
     )
+
+
+@pytest.mark.parametrize("away", [1e-9, -1e-9])
+def test_an_arm_whose_adjusted_value_is_near_nothing_is_compared_without_cuped(away: float) -> None:
+    """Both arms had the same before, but for a little; then one had no orders and no clicks."""
+    before = np.tile([1.0, 2.0, 3.0, 5.0], 50)
+    arm = np.repeat([0, 1], 100)
+    earlier = before.copy()
+    earlier[100] += away
+    observations = dataclasses.replace(
+        seen(queries=200, days=1),
+        query_ids=pl.Series(np.arange(200)),
+        arm=arm,
+        exposed=np.zeros(200, dtype=np.int64),
+        impressions=np.full((200, 1), 10.0),
+        clicks=(before * (arm == 0))[:, None],
+        orders=(before * (arm == 0))[:, None],
+        gmv=(before * (arm == 0))[:, None],
+        before=Before(np.full(200, 10.0), earlier, earlier),
+    )
+    report = make_report(observations, planned(days=1))
+    assert len(report.decisive) == 3
+    for found in report.decisive:
+        # 100 of 1, 2, 3 and 5: mean 2.75, and 2.1875 · 100 / 99 their variance.
+        assert not found.cuped
+        assert found.lift == -1
+        assert found.z == pytest.approx(-2.75 / (2.1875 / 99) ** 0.5)
+    assert [note.split(":")[0] for note in report.notes] == [
+        f"treatment is compared with control in {title} without CUPED"
+        for title in ("CTR", "GMV per query", "GMV per query, winsorised")
+    ]
 
 
 def test_observations_of_other_arms() -> None:

@@ -223,6 +223,25 @@ def test_what_cannot_be_compared_is_left_out() -> None:
     assert compare("new", aggregate(nothing), aggregate(columns(1)), cuped=False) == []
 
 
+def test_what_was_before_may_leave_nothing() -> None:
+    """A metric that is a third of what it was before has no spread then, or one rounded below 0."""
+    gmv = np.random.default_rng(0).gamma(1, 10, 200)
+    arms = [aggregate(with_gmv(part, 3 * part)) for part in (gmv[:100], gmv[100:])]
+    found = {(one.metric, one.cuped) for one in compare("new", *arms, cuped=True)}
+    assert ("gmv", False) in found
+    assert ("gmv", True) not in found
+
+
+def test_a_metric_without_spread_is_left_out() -> None:
+    """All that is shown is clicked: the error is 0, and often rounded below it."""
+    for seed in range(50):
+        shown = np.random.default_rng(seed).integers(1, 30, (2, 100)).astype(float)
+        arms = [with_gmv(gmv) | {"impressions": gmv, "clicks": gmv} for gmv in shown]
+        estimates = compare("new", *map(aggregate, arms), cuped=False)
+        for one in estimates:
+            assert one.metric != "ctr" or one.lift == pytest.approx(0)
+
+
 def test_holms_correction_by_hand() -> None:
     p_values = (0.03, 0.01, 0.02, 0.9)
     common = {"metric": "ctr", "control": 1.0, "treatment": 1.0, "lift": 0.0, "low": 0.0}

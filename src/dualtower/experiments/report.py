@@ -124,6 +124,8 @@ def make_report(
     looks = tuple(_with_bounds(look_at(observations, experiment, day), experiment) for day in days)
     last = decisive(looks[-1].estimates) if looks else []
     lacking = _not_compared(last, names) if looks else []
+    if observations.before is not None:
+        lacking += _not_adjusted(last, names[0])
     return Report(
         experiment=experiment.name,
         control=names[0],
@@ -293,9 +295,19 @@ def _not_compared(last: Iterable[Estimate], names: tuple[str, ...]) -> list[str]
     }
     return [
         f"{arm} is not compared with {control} in {', '.join(titles)}: the control has none of it, "
-        "or one of the two has fewer than two queries."
+        "it is the same for every query, or one of the two has fewer than two queries."
         for arm, titles in missing.items()
         if titles
+    ]
+
+
+def _not_adjusted(last: Iterable[Estimate], control: str) -> list[str]:
+    """There is a time before, and the decision is without it all the same."""
+    return [
+        f"{found.arm} is compared with {control} in {TITLES[found.metric]} without CUPED: "
+        "adjusted, its value in an arm or its spread is about 0, or nothing was before."
+        for found in last
+        if not found.cuped
     ]
 
 

@@ -166,6 +166,9 @@ def compare(
 ) -> list[Estimate]:
     """Every metric of an arm against the control, that has anything to compare.
 
+    A metric without spread is left out. So is one with CUPED whose adjusted value in the control is
+    not above 0, or in either arm too near 0; without CUPED it is there all the same.
+
     Args:
         arm: the name of the treatment.
         control: aggregates of the control's queries.
@@ -177,7 +180,14 @@ def compare(
         for adjusted in (False, True) if cuped else (False,):
             estimator = metric_of(metric, cuped=adjusted)
             needed = estimator.aggr_cols.mean_cols
-            found = estimator.analyze_aggregates(_only(control, needed), _only(treatment, needed))
+            try:
+                found = estimator.analyze_aggregates(
+                    _only(control, needed), _only(treatment, needed)
+                )
+            except (OverflowError, ValueError):
+                # An adjusted value so near 0 that the error of its logarithm has no exponential,
+                # or a variance that is 0 and was rounded below it.
+                continue
             lift, z = found.rel_effect_size, found.statistic
             low, high = found.rel_effect_size_ci_lower, found.rel_effect_size_ci_upper
             if found.control <= 0 or not isfinite(z):
