@@ -109,6 +109,25 @@ def test_no_difference_has_p_1():
     assert comparison.p_value == 1
 
 
+@pytest.mark.parametrize(("differ", "least"), [(1, 1), (2, 0.5), (4, 0.125), (10, 2 / 1024)])
+def test_few_queries_that_differ_prove_little(differ: int, least: float):
+    """All one way, p is that of the exact sign test, however many others are alike."""
+    second = np.linspace(0, 1, 3_000)
+    first = second.copy()
+    first[100 : 100 + differ] += 0.5
+    assert compare_values("mrr", first, second).p_value == least
+    assert compare_values("mrr", second, first).p_value == least
+
+
+def test_among_many_queries_that_differ_the_samples_decide():
+    """Ten up and five down: no more than chance, and more than 2 / 2^15."""
+    differences = np.repeat([1.0, -1.0, 0.0], [10, 5, 985])
+    found = compare_values("mrr", differences, np.zeros(1_000))
+    turned = significance._resampled_means(differences, 0.95, 10_000, 0) <= 0
+    assert found.p_value == 2 * (1 + turned.sum()) / 10_001
+    assert 0.15 < found.p_value < 0.35
+
+
 def test_chance_differences_are_rejected_as_often_as_they_should():
     """A/A comparisons: p below .1 in about a tenth of 200."""
     random = np.random.default_rng(5)

@@ -41,7 +41,8 @@ class Comparison:
     high: float
     """The bootstrap interval of the difference."""
     p_value: float
-    """Two-sided, in (0, 1]: how likely so large a difference is if there is none."""
+    """Two-sided, in (0, 1]: how likely so large a difference is if there is none. At least 2 / 2^m
+    with m queries that differ: so likely it is that all of them go one way."""
 
 
 def bootstrap_interval(
@@ -80,7 +81,9 @@ def paired_bootstrap(
     """Compare two models query by query.
 
     Queries are drawn with replacement, both models keeping each query's own values; the p-value is
-    twice the share of samples in which the sign of the mean difference turns.
+    twice the share of samples in which the sign of the mean difference turns, or, if that is more,
+    2 / 2^m with m queries that differ. Where a few differ, all one way, nearly every sample shows
+    that way too, be it by chance or not.
 
     Args:
         first: the evaluation of one model.
@@ -147,12 +150,14 @@ def compare_values(
     means = _resampled_means(differences, confidence, resamples, seed)
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     fewest = 1 + min(np.count_nonzero(means <= 0), np.count_nonzero(means >= 0))
+    # Of m queries that differ, each way as likely for each, all go one way with this probability.
+    one_way = 2 * 0.5 ** np.count_nonzero(differences)
     return Comparison(
         metric=metric,
         difference=float(differences.mean()),
         low=float(low),
         high=float(high),
-        p_value=min(1.0, 2 * fewest / (resamples + 1)),
+        p_value=min(1.0, max(2 * fewest / (resamples + 1), one_way)),
     )
 
 
