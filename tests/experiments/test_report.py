@@ -114,6 +114,35 @@ def test_after_the_planned_days_there_are_no_bounds() -> None:
     assert any("3 days are in the log, 2 were planned" in note for note in report.notes)
 
 
+def test_after_the_planned_days_the_verdict_is_theirs() -> None:
+    """The days after the second are as far from it as can be: all clicks of the arm are gone."""
+    observations = dataclasses.replace(seen(0.5, days=8), before=None)
+    observations.clicks[observations.arm == 1, 2:] = 0
+    by_then = observations.exposed < 2
+    until_then = dataclasses.replace(
+        observations,
+        query_ids=observations.query_ids.filter(pl.Series(by_then)),
+        arm=observations.arm[by_then],
+        exposed=observations.exposed[by_then],
+        impressions=observations.impressions[by_then, :2],
+        clicks=observations.clicks[by_then, :2],
+        orders=observations.orders[by_then, :2],
+        gmv=observations.gmv[by_then, :2],
+    )
+    report, then = (
+        make_report(found, planned(days=2), daily=False) for found in (observations, until_then)
+    )
+    assert report.decisive == then.decisive
+    now = next(found for found in report.cumulative[7].estimates if found.metric == "ctr")
+    assert now.lift < -0.5
+    assert now.p_value < 1e-6
+    for line, other in zip(verdicts(report), verdicts(then), strict=True):
+        assert ", always-valid interval " in other
+        as_then = other.replace("the end", "the planned end on day 2").split(", always-valid")[0]
+        assert line.split(", always-valid")[0] == as_then
+    assert verdicts(report)[0].endswith("always-valid interval leaves out 0 on day 8.")
+
+
 def test_small_and_crossed_samples_are_noted() -> None:
     observations = seen(queries=60)
     observations = dataclasses.replace(observations, left_out=LeftOut(crossed_queries=30))

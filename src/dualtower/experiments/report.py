@@ -64,7 +64,8 @@ class Report(Settings):
     daily: tuple[Look, ...]
     """Each day alone."""
     decisive: tuple[Estimate, ...]
-    """The last cumulative look's, with CUPED where there is a time before, corrected over all."""
+    """The last planned day's cumulative look's, before it the latest's; with CUPED where there is a
+    time before, corrected over all."""
     crossed: dict[str, int | None]
     """By arm, the first day on which the primary metric crossed the planned bound."""
     guardrails: Guardrails | None = None
@@ -122,7 +123,7 @@ def make_report(
     believed = ratio.verdict != "blocked"
     days = range(observations.days) if believed else range(0)
     looks = tuple(_with_bounds(look_at(observations, experiment, day), experiment) for day in days)
-    last = decisive(looks[-1].estimates) if looks else []
+    last = decisive(looks[: experiment.days][-1].estimates) if looks else []
     lacking = _not_compared(last, names) if looks else []
     if observations.before is not None:
         lacking += _not_adjusted(last, names[0])
@@ -203,14 +204,13 @@ def verdicts(report: Report) -> list[str]:
             *guarded,
         ]
     lines = []
-    seen = len(report.cumulative)
     if report.sample_ratio.verdict == "warning":
         lines.append(
             f"Warning: the arms' queries fit their weights badly (p = "
             f"{report.sample_ratio.p_value:.2g}); look into it before you believe the rest."
         )
     for found in sorted(report.decisive, key=lambda found: found.metric != report.primary):
-        lines.append(f"{_effect(found, report.control)}; {_judged(found, report, seen)}.")
+        lines.append(f"{_effect(found, report.control)}; {_judged(found, report)}.")
     return [*lines, *guarded]
 
 
@@ -280,8 +280,8 @@ def _notes(observations: Observations, experiment: Experiment, fewest: int) -> l
         )
     if observations.days > experiment.days:
         notes.append(
-            f"{observations.days} days are in the log, {experiment.days} were planned; the "
-            "planned bounds end there, the always-valid intervals go on."
+            f"{observations.days} days are in the log, {experiment.days} were planned: p and the "
+            f"planned bounds are of day {experiment.days}, only the always-valid intervals go on."
         )
     return notes
 
@@ -319,15 +319,27 @@ def _effect(found: Estimate, control: str) -> str:
     )
 
 
-def _judged(found: Estimate, report: Report, seen: int) -> str:
-    always = found.always is not None and found.always.significant
-    parts = [f"day {seen} of {report.planned_days}" if seen < report.planned_days else "the end"]
-    if seen >= report.planned_days:
+def _judged(found: Estimate, report: Report) -> str:
+    seen, planned = len(report.cumulative), report.planned_days
+    if seen < planned:
+        parts = [f"day {seen} of {planned}"]
+    else:
         p_value = found.p_value if found.p_corrected is None else found.p_corrected
         chance = "more than chance" if p_value < ALPHA else "within chance"
-        parts.append(f"p = {found.p_value:.2g}, {p_value:.2g} corrected, {chance}")
+        parts = [
+            "the end" if seen == planned else f"the planned end on day {planned}",
+            f"p = {found.p_value:.2g}, {p_value:.2g} corrected, {chance}",
+        ]
     if found.metric == report.primary:
         day = report.crossed.get(found.arm)
         parts.append("planned bound " + ("not crossed" if day is None else f"crossed on day {day}"))
-    parts.append("always-valid interval " + ("leaves out 0" if always else "includes 0"))
+    # A p-value of each look after the planned end would be a new chance to find what is not there.
+    mine = (found.arm, found.metric)
+    latest = decisive(report.cumulative[-1].estimates)
+    now = next((one for one in latest if (one.arm, one.metric) == mine), found)
+    leaves_out = now.always is not None and now.always.significant
+    parts.append(
+        f"always-valid interval {'leaves out' if leaves_out else 'includes'} 0"
+        + (f" on day {seen}" if seen > planned else "")
+    )
     return ", ".join(parts)
