@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -190,8 +191,10 @@ def test_both_ways_agree_with_counting_one_by_one(problem, exclude_seen):
             assert scores[row, found].tolist() == candidates
 
 
-def test_tiles_and_groups_do_not_change_the_result(monkeypatch):
+@pytest.mark.parametrize("tiles", [1, 3, 256])
+def test_tiles_and_groups_do_not_change_the_result(monkeypatch, tiles):
     """Many tiles, cut through the corpus unevenly, against one by one."""
+    monkeypatch.setattr(vector_ranking, "TILES", tiles)
     monkeypatch.setattr(vector_ranking, "ROWS", 7)
     monkeypatch.setattr(vector_ranking, "COLUMNS", 48)
     random = np.random.default_rng(2)
@@ -206,6 +209,38 @@ def test_tiles_and_groups_do_not_change_the_result(monkeypatch):
     scores = queries @ items.T
     for row, one, other in zip(by_vector.queries, by_vector.top, by_score.top, strict=True):
         assert scores[row, one].tolist() == scores[row, other].tolist()
+
+
+def test_the_best_are_found_with_memory_that_does_not_grow_with_the_corpus(monkeypatch):
+    """Real-valued scores, sorted whole; the largest tensor made is that of a part of the corpus."""
+    for name, size in (("TILES", 2), ("ROWS", 7), ("COLUMNS", 48)):
+        monkeypatch.setattr(vector_ranking, name, size)
+    sizes: list[int] = []
+    plain = torch.empty
+
+    def noted(*size, **more):
+        made = plain(*size, **more)
+        sizes.append(made.numel())
+        return made
+
+    largest = {}
+    random = np.random.default_rng(4)
+    for item_count in (400, 4_000):
+        queries = random.standard_normal((30, 5)).astype(np.float32)
+        items = random.standard_normal((item_count, 5)).astype(np.float32)
+        histories = [random.integers(1, item_count, 40).tolist() for _ in range(29)]
+        log = log_of(histories, [[1] for _ in histories], item_count)
+        sizes.clear()
+        with monkeypatch.context() as patched:
+            patched.setattr(torch, "empty", noted)
+            ranking = rank_all(GivenVectors(queries, items), log, top=20)
+        largest[item_count] = max(sizes)
+        scores = queries @ items.T
+        for row, found in zip(ranking.queries, ranking.top, strict=True):
+            order = np.argsort(-scores[row, 1:], kind="stable") + 1
+            best = [item for item in order.tolist() if item not in histories[row - 1]][:20]
+            assert found.tolist() == best
+    assert largest[400] == largest[4_000]
 
 
 def test_blocks_of_queries_are_put_together_in_order(monkeypatch):

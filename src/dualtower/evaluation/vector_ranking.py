@@ -24,6 +24,9 @@ COLUMNS = 1024
 GROUP = 16
 """Items of a tile, equally far apart, whose best score stands for them in the first round of
 `VectorRanker.top`: maxima of neighbours would take twice as long."""
+TILES = 256
+"""Tiles whose best scores of groups `VectorRanker.top` holds at a time: with `ROWS`, 16 megabytes
+for each thread, however large the corpus is."""
 RESCORED_ROWS = 8
 """Queries whose best groups are scored again at a time, few enough to stay in cache."""
 
@@ -173,17 +176,27 @@ class VectorRanker:
         columns = seen.of_queries(rows)
         order = np.argsort(columns.values, kind="stable")
         seen_row, seen_column = columns.row_of_value()[order], columns.values[order]
-        groups = COLUMNS // GROUP
-        maxima = torch.empty(len(vectors), len(self._padded) // COLUMNS, groups)
+        groups, tiles = COLUMNS // GROUP, len(self._padded) // COLUMNS
+        maxima = torch.empty(len(vectors), min(TILES, tiles), groups)
         buffers = torch.empty(2, len(vectors) * COLUMNS)
-        for start in range(0, len(self._padded), COLUMNS):
+        best, chosen = torch.empty(len(vectors), 0), torch.empty(len(vectors), 0, dtype=torch.long)
+        for tile in range(tiles):
+            start = tile * COLUMNS
             scores = _tile(block, self._padded[start : start + COLUMNS], buffers)
             scores[:, self._corpus_size - start :] = -torch.inf
             first, last = np.searchsorted(seen_column, (start, start + COLUMNS))
             scores.numpy()[seen_row[first:last], seen_column[first:last] - start] = -np.inf
-            maxima[:, start // COLUMNS] = scores.view(-1, GROUP, groups).amax(1)
-        flat = maxima.view(len(vectors), -1)
-        chosen = torch.topk(flat, min(count, flat.shape[1]), sorted=False).indices
+            maxima[:, tile % TILES] = scores.view(-1, GROUP, groups).amax(1)
+            held = tile % TILES + 1
+            if held == TILES or tile + 1 == tiles:
+                flat = maxima[:, :held].reshape(len(vectors), -1)
+                found = torch.topk(flat, min(count, flat.shape[1]), sorted=False)
+                first_group = (tile + 1 - held) * groups
+                best = torch.cat([best, found.values], 1)
+                chosen = torch.cat([chosen, found.indices + first_group], 1)
+                if best.shape[1] > count:
+                    best, places = torch.topk(best, count, sorted=False)
+                    chosen = chosen.gather(1, places)
         return self._rescore(vectors, chosen, columns.row_of_value(), columns.values, count)
 
     def _rescore(
@@ -208,12 +221,17 @@ class VectorRanker:
             candidates[part] = torch.bmm(items, vectors[part].transpose(1, 2)).amax(2)
         candidates[columns >= self._corpus_size] = -torch.inf
 
-        slot = np.full((len(vectors), len(self._padded) // GROUP), -1, dtype=np.int32)
-        np.put_along_axis(slot, chosen.numpy(), np.arange(kept, dtype=np.int32)[None], axis=1)
+        # The chosen groups of all queries in ascending order, to find those with seen items.
+        order = np.argsort(chosen.numpy(), axis=1)
+        group_count = len(self._padded) // GROUP
+        of_row = np.arange(len(vectors))[:, None] * group_count
+        keys = (np.take_along_axis(chosen.numpy(), order, axis=1) + of_row).ravel()
         tile, within = np.divmod(seen_column, COLUMNS)
-        seen_slot = slot[seen_row, tile * groups + within % groups]
-        among = seen_slot >= 0
-        places = seen_row[among], seen_slot[among] * GROUP + within[among] // groups
+        wanted = seen_row * group_count + tile * groups + within % groups
+        found_at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        among = keys[found_at] == wanted
+        seen_slot = order.ravel()[found_at[among]]
+        places = seen_row[among], seen_slot * GROUP + within[among] // groups
         candidates.numpy()[places] = -np.inf
 
         best = torch.topk(candidates, min(count, candidates.shape[1]))
