@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from dualtower.config import TrainingConfig
 from dualtower.evaluation.ranking import rank_targets
 from dualtower.fitting import fit
-from dualtower.models import MODELS
+from dualtower.models import MODELS, query_windows
 from dualtower.models.record import EpochRecord
 from dualtower.models.trained import TrainedModel
 from dualtower.retrieval.bundle import Bundle
@@ -70,6 +70,13 @@ def test_steps_are_those_of_the_cpu(name: str, settings: dict[str, Any]):
     config = TRAINING.for_model(name).model_copy(update={"negatives": "in_batch"})
     on_cpu, on_cuda = (steps(name, settings, config, device) for device in (CPU, CUDA))
     assert_close(on_cuda, on_cpu, rtol=1e-3, atol=1e-5)
+
+
+def test_windows_too_large_for_one_part_are_divided_there(monkeypatch: pytest.MonkeyPatch):
+    config = TRAINING.for_model("dat").model_copy(update={"negatives": "in_batch"})
+    on_cpu = steps("dat", {}, config, CPU)
+    monkeypatch.setattr(query_windows, "_FEW_ON_A_GPU", 0)
+    assert_close(steps("dat", {}, config, CUDA), on_cpu, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", TRAINED)

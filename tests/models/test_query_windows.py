@@ -96,14 +96,21 @@ def test_each_part_has_windows_of_about_one_length():
 
 
 @pytest.mark.usefixtures("divided")
-def test_a_gpu_gets_one_part():
+@pytest.mark.parametrize(("most", "divides"), [(9 * 40, False), (9 * 40 - 1, True)])
+def test_a_gpu_gets_one_part_unless_that_is_too_large(
+    most: int, divides: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """Nine windows of 40 places; what is on no CPU has no values to divide by here."""
+    monkeypatch.setattr(query_windows, "_FEW_ON_A_GPU", most)
+    monkeypatch.setattr(QueryWindows, "_divided", lambda _: ["divided"])
     whole = windows()
     elsewhere = replace(
         whole,
         **{name: getattr(whole, name).to("meta") for name in ("present", "window", "known")},
     )
-    ((_, part),) = elsewhere.by_length()
-    assert part is elsewhere
+    parts = elsewhere.by_length()
+    assert (parts == ["divided"]) is divides
+    assert divides or parts[0][1] is elsewhere
 
 
 @pytest.mark.usefixtures("divided")

@@ -8,8 +8,11 @@ from torch import Tensor
 
 from dualtower.data.columns import EarlierSum, FeatureColumn, QueryBatch, Ragged
 
-_FEW_PLACES = 16_384
+_FEW_PLACES = 1 << 14
 """Windows of so many places together, padding and all, are not worth dividing."""
+_FEW_ON_A_GPU = 1 << 23
+"""Likewise off the CPU, where more kernels cost more than padding, until a network's vectors of all
+places take gigabytes."""
 _TIMES_SHORTER = 4
 """Windows that are so many times shorter than the longest are encoded apart."""
 
@@ -42,16 +45,21 @@ class QueryWindows:
 
         Logs differ in length by orders of magnitude, and a batch is padded to its longest window:
         of Amazon Books' batches 95 places in 100 are padding. On a GPU to start more kernels would
-        cost more than that does, so there is one part.
+        cost more than that does, so there is one part, unless one long window among many makes
+        the batch too large for its memory.
 
         Returns:
             Of each part, that with the longest windows first, the places of its targets,
             `[targets of the part]` ascending, and itself. One part where there is little to gain.
         """
         everything = torch.arange(len(self.window), device=self.window.device)
-        few = self.present.numel() <= _FEW_PLACES or len(self.window) == 0
-        if few or self.present.device.type != "cpu":
+        few = _FEW_PLACES if self.present.device.type == "cpu" else _FEW_ON_A_GPU
+        if self.present.numel() <= few or len(self.window) == 0:
             return [(everything, self)]
+        return self._divided()
+
+    def _divided(self) -> list[tuple[Tensor, "QueryWindows"]]:
+        """All parts, as `by_length`."""
         read = self.known.new_zeros(len(self.queries)).scatter_reduce(
             0, self.window, self.known, "amax"
         )
@@ -71,7 +79,7 @@ class QueryWindows:
         """The windows that are `chosen` (`[windows]`, bool), cut to a length."""
         windows = chosen.nonzero()[:, 0]
         place = chosen.cumsum(0) - 1
-        rows, target_rows = windows.numpy(), targets.numpy()
+        rows, target_rows = windows.cpu().numpy(), targets.cpu().numpy()
         return QueryWindows(
             queries=self.queries[windows],
             events=self.events[windows, :length],
