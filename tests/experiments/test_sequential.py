@@ -109,3 +109,15 @@ def test_always_valid_holds_on_long_walks() -> None:
     bounds = np.array([always_valid_bound(t, 1_000) for t in range(1, 3_001)])
     assert (np.abs(z) > bounds).any(axis=1).mean() < 0.05
     assert (np.abs(z) > 1.96).any(axis=1).mean() > 0.5
+
+
+def test_a_bound_that_stands_still_holds_for_a_year_of_days() -> None:
+    """A fixed panel: the bound is at its least from the first day on, and each day is news."""
+    bounds = [always_valid_bound(queries, 5_000) for queries in range(10, 100_000, 10)]
+    least = min(bounds)
+    assert least == pytest.approx(3.035, abs=1e-3)
+    walks = np.random.default_rng(2).normal(size=(10_000, 365)).cumsum(axis=1)
+    crossed = np.abs(walks) > least * np.sqrt(np.arange(1, 366))
+    for days, rate in ((7, 0.011), (30, 0.021), (365, 0.044)):
+        found = crossed[:, :days].any(axis=1).mean()
+        assert found == pytest.approx(rate, abs=4 * (rate / 10_000) ** 0.5)
