@@ -154,3 +154,13 @@ def test_settings_of_another_split_are_refused(
     text = f'[data]\ninteractions = "events.csv"\n[split]\nby = "{by}"\n{settings}\n'
     with pytest.raises(ConfigError, match=f'{message} and does nothing with by = "{by}"'):
         load_config(write(tmp_path, text))
+
+
+@pytest.mark.parametrize("split", [{}, {"by": "time", "test_days": 14}], ids=["default", "time"])
+def test_a_split_column_that_the_split_does_not_read_is_refused(split: dict[str, Any]) -> None:
+    by = split.get("by", "leave_last_out")
+    message = f"columns.split names the column 'part', whose marks split.by = \"{by}\" does not"
+    with pytest.raises(ConfigError, match=message) as caught:
+        run(columns={"split": "part"}, split=split)
+    assert "events.parquet" not in str(caught.value)  # not the whole configuration
+    assert run(columns={"split": "part"}, split={"by": "column"}).columns.split == "part"

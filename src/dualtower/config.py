@@ -358,6 +358,17 @@ class RunConfig(Settings):
     index: IndexConfig = IndexConfig()
     bundle: BundleConfig = BundleConfig()
 
+    @model_validator(mode="after")
+    def _split_column_is_read(self) -> Self:
+        """Beside another split the column's marks would do nothing but put the events in order."""
+        if self.columns.split is not None and self.split.by != "column":
+            raise ValueError(
+                f"columns.split names the column {self.columns.split!r}, whose marks split.by = "
+                f'"{self.split.by}" does not follow: it would train on events marked test; set '
+                'split.by = "column" or leave columns.split out'
+            )
+        return self
+
     @model_validator(mode="before")
     @classmethod
     def _evaluate_as_trained(cls, values: Any) -> Any:
@@ -420,8 +431,10 @@ def validate(kind: type[T], values: Any, where: str) -> T:
     except ValidationError as error:
         lines = []
         for fault in error.errors():
-            field = ".".join(str(part) for part in fault["loc"]) or "(whole)"
-            if fault["type"] == "extra_forbidden":
+            field = ".".join(str(part) for part in fault["loc"])
+            if not fault["loc"]:  # what was given is the whole configuration
+                lines.append(f"  {fault['msg']}")
+            elif fault["type"] == "extra_forbidden":
                 lines.append(f"  {field}: no such setting")
             else:
                 lines.append(f"  {field}: {fault['msg']} (given: {fault['input']!r})")

@@ -60,7 +60,8 @@ class Schema(BaseModel):
     """Column of the interactions with a non-negative weight: how much each event counts in the
     training loss (docs/data.md). A rating is not one by itself."""
     split: str | None = None
-    """Column of the interactions that says train, validation (or valid) or test."""
+    """Column of the interactions that says train, validation (or valid) or test; read with
+    `split.by = "column"`, and refused with another split."""
     category: str | None = None
     """Column of the items table with the item's one category (for CAL and per-category metrics)."""
     query_features: tuple[Feature, ...] = ()

@@ -37,6 +37,12 @@ def test_leave_last_out_needs_three_events() -> None:
         leave_last_out(tiny_dataset([[1, 2, 3]]), min_events=2)
 
 
+def test_leave_last_out_refuses_logs_that_a_split_column_ordered() -> None:
+    dataset = with_split(["train", "test", "test", "train", "test"])
+    with pytest.raises(DataError, match=r"leave out columns\.split to leave the last out"):
+        dataset.leave_last_out()
+
+
 def dated() -> Dataset:
     """Query 1 on days 1, 2, 3, 4 of January 2024; query 2 on days 3, 4 (23:59) and 4."""
     days = ["01T10", "02T00", "03T12", "04T08", "03T09", "04T23", "04T01"]

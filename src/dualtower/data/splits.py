@@ -50,10 +50,15 @@ def leave_last_out(dataset: Dataset, min_events: int = 3) -> Split:
 
     Raises:
         ConfigError: `min_events` is below 3.
-        DataError: no query has that many events.
+        DataError: the dataset has a split column, or no query has that many events.
     """
     if min_events < 3:
         raise ConfigError(f"min_events is {min_events}; leave-last-out needs at least 3")
+    if dataset.split is not None:
+        raise DataError(
+            "the events are ordered by the split column first, so a query's last one need not be "
+            "its latest; split by column, or leave out columns.split to leave the last out"
+        )
     tested = np.diff(dataset.offsets) >= min_events
     if not tested.any():
         raise DataError(
