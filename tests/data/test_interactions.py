@@ -29,6 +29,14 @@ def test_rows_without_ids_are_left_out_and_counted() -> None:
     assert found.dropped == {"no user_id": 2, "no item_id": 1}
 
 
+def test_texts_that_are_empty_or_blank_are_no_ids() -> None:
+    frame = pl.DataFrame({"user_id": ["u", "", " ", "v"], "item_id": ["a", "b", "c", "\t"]})
+    for kept in (frame, frame.cast(pl.Categorical)):
+        found = read_interactions(open_table(kept, "interactions"), Schema())
+        assert found.table.frame.collect()["query"].to_list() == ["u"]
+        assert found.dropped == {"no user_id": 2, "no item_id": 1}
+
+
 def test_rows_without_a_split_are_left_out_whatever_else_they_lack() -> None:
     table = open_table(
         pl.DataFrame({**BASE, "split": ["Train", None, "valid"], "position": [0, None, 1]}),

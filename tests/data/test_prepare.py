@@ -368,6 +368,30 @@ def test_frames_say_what_is_left_out_too(capsys: pytest.CaptureFixture[str]) -> 
     assert dataset.source["dropped"] == {"no user_id": 1}
 
 
+def test_words_for_a_missing_id_are_kept_and_told(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text(
+        "user_id,item_id\n7,1\nNULL,2\nNULL,1\nNULL,2\n8,\\N\n9,nap\n,1\n"
+    )
+    dataset = Dataset.from_frames(tmp_path / "log.csv")
+    assert dataset.query_vocabulary.values.to_list() == ["7", "8", "9", "NULL"]
+    assert dataset.source["dropped"] == {"no user_id": 1}
+    first, second = dataset.source["notes"]
+    assert first.startswith("3 rows have user_id 'NULL', which stands for a missing id in many")
+    assert second.startswith(r"1 rows have item_id '\\N'")
+    log = pl.DataFrame({"user_id": ["NA", "NA", "x"], "item_id": ["a", "b", "a"]})
+    filtered = Dataset.from_frames(log, filter=FilterConfig(min_query_events=2))
+    assert filtered.source["dropped"] == {"k-core": 1}
+    (note,) = filtered.source["notes"]
+    assert note.startswith("2 rows have user_id 'NA'")
+
+
+def test_a_side_table_has_no_row_for_an_empty_id() -> None:
+    log = pl.DataFrame({"user_id": ["a", "b"], "item_id": ["x", "y"]})
+    items = pl.DataFrame({"item_id": ["x", "", "y"], "category": ["s", "t", "u"]})
+    counts = Dataset.from_frames(log, items=items).source["item_table"]
+    assert (counts["used"], counts["no_id"], counts["without_events"]) == (2, 1, 0)
+
+
 def test_a_filter_that_leaves_nothing() -> None:
     log = pl.DataFrame({"user_id": [1, 2], "item_id": [1, 1]})
     with pytest.raises(DataError, match=r"min_query_events = 2 .* leave no events"):

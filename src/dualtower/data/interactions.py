@@ -92,7 +92,9 @@ def read_interactions(table: Table, schema: Schema) -> Interactions:
 
 
 def id_values(table: Table, column: str) -> pl.Expr:
-    """Ids of any plain type: categories as text, whole floats as integers, NaN as null.
+    """Ids of any plain type: categories as text, whole floats as integers.
+
+    What says nothing is null: NaN, and a text that is empty or blank.
 
     Raises:
         DataError: the column holds lists, structs or objects.
@@ -102,8 +104,9 @@ def id_values(table: Table, column: str) -> pl.Expr:
         reason = "is null in every row" if dtype == pl.Null else f"is of type {dtype}"
         raise DataError(f"{table.name}: column {column!r} {reason}; ids are whole numbers or texts")
     value = pl.col(column)
-    if isinstance(dtype, pl.Categorical | pl.Enum):
-        return value.cast(pl.String)
+    if isinstance(dtype, pl.Categorical | pl.Enum | pl.String):
+        text = value.cast(pl.String)
+        return pl.when(text.str.strip_chars() != "").then(text)
     if dtype.is_float():
         return value.fill_nan(None).cast(pl.Int64, strict=False)
     return value

@@ -18,6 +18,7 @@ from dualtower.data.core import core
 from dualtower.data.dataset import Dataset
 from dualtower.data.encode import Encoding, learn_features
 from dualtower.data.interactions import CONTEXT, Interactions, read_interactions
+from dualtower.data.notes import null_word_notes, order_note
 from dualtower.data.side_tables import read_side_table
 from dualtower.data.sorting import write_sorted
 from dualtower.data.tables import Table, collect, open_table
@@ -35,11 +36,6 @@ from dualtower.schema import Schema
 
 MAXIMUM_ROWS = 2**31 - 2
 """Most queries or items: their rows are 32-bit numbers, and row 0 is the unknown."""
-_SORTED_SHARE = 0.9
-"""From this share on of events that follow one with a smaller (or a larger) item id a table looks
-sorted by it; by chance it is a half."""
-_FEWEST_PAIRS = 100
-"""With fewer events that follow another it may be chance."""
 
 
 def prepare(config: RunConfig | str | Path, *, progress: bool = True) -> Dataset:
@@ -156,6 +152,7 @@ class _Logs:
     offsets: npt.NDArray[np.int64]
     encoding: Encoding
     dropped: dict[str, int]
+    notes: tuple[str, ...]
 
 
 def _build(
@@ -191,9 +188,9 @@ def _build(
         item_vocabulary=logs.items,
         category=schema.category,
     )
-    notes = [*interactions.notes, *queries.notes, *items.notes]
+    notes = [*interactions.notes, *logs.notes, *queries.notes, *items.notes]
     if not (schema.timestamp or schema.position or schema.unordered):
-        notes += _order_note(logs.offsets, events.items, events.split)
+        notes += order_note(logs.offsets, events.items, events.split)
     dropped = {**interactions.dropped, **logs.dropped}
     dataset = Dataset(
         schema=schema,
@@ -258,43 +255,17 @@ def _write_logs(
     )
     shutil.rmtree(scratch)
     offsets = np.concatenate([[0], np.cumsum(counts)])
-    logs = _Logs(Vocabulary(queries["value"]), item_vocabulary, offsets, encoding, {})
+    notes = (
+        *null_word_notes(queries, schema.query_id, "query"),
+        *null_word_notes(items, schema.item_id, "item"),
+    )
+    logs = _Logs(Vocabulary(queries["value"]), item_vocabulary, offsets, encoding, {}, notes)
     repeats = int(queries["len"].sum()) - int(offsets[-1])
     if repeats:
         logs.dropped["repeats of a query-item pair"] = repeats
     if filter.min_query_events == 1 and filter.min_item_events == 1 and not repeats:
         return logs
     return _keep_core(logs, schema, filter, folder)
-
-
-def _order_note(
-    offsets: npt.NDArray[np.int64],
-    items: npt.NDArray[np.int32],
-    split: npt.NDArray[np.int8] | None,
-) -> list[str]:
-    """A line where the rows of a log of which no order is known look sorted by item id.
-
-    A model would take that for a sequence: read the small ids, predict the large ones. Looked at
-    are the events that follow a different item of the same query and part of the split.
-    """
-    smaller = larger = 0
-    for first, last in query_chunks(offsets):
-        begin, end = offsets[first], offsets[last]
-        follows = np.ones(end - begin, dtype=bool)
-        follows[offsets[first:last][np.diff(offsets[first : last + 1]) > 0] - begin] = False
-        if split is not None:
-            follows &= np.diff(split[begin:end], prepend=0) == 0
-        step = np.diff(items[begin:end], prepend=0)[follows]
-        smaller, larger = smaller + int((step > 0).sum()), larger + int((step < 0).sum())
-    pairs, most = smaller + larger, max(smaller, larger)
-    if pairs < _FEWEST_PAIRS or most < _SORTED_SHARE * pairs:
-        return []
-    return [
-        "columns: neither timestamp nor position is named, so each query's rows count as they "
-        f"stand, but {most / pairs:.0%} follow one with a "
-        f"{'smaller' if most == smaller else 'larger'} item id: that looks like a sorted table, "
-        "not like what happened first; name the column that tells, or set columns.unordered = true"
-    ]
 
 
 def _count(interactions: Interactions, column: str) -> pl.DataFrame:
@@ -361,6 +332,7 @@ def _keep_core(logs: _Logs, schema: Schema, filter: FilterConfig, folder: Path) 
         offsets,
         logs.encoding,
         {**logs.dropped, "k-core": dropped},
+        logs.notes,
     )
 
 
