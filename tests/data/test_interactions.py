@@ -59,6 +59,31 @@ def test_ids_as_floats_and_categories() -> None:
     assert frame["item"].dtype == pl.String
 
 
+@pytest.mark.parametrize(("dtype", "limit"), [(pl.Float64, 2**53), (pl.Float32, 2**24)])
+def test_decimal_ids_that_may_be_their_neighbours_are_refused(
+    dtype: type[pl.DataType], limit: int
+) -> None:
+    assert pl.Series([limit, limit + 1]).cast(dtype).n_unique() == 1  # two ids have become one
+    good = pl.Series([limit - 1, 1 - limit, 0]).cast(dtype)
+    assert read(user_id=good)["query"].to_list() == [limit - 1, 1 - limit, 0]
+    for bad in (limit + 1, -limit):
+        with pytest.raises(DataError, match=r"row 2, column 'user_id': .* as integers or texts"):
+            read(user_id=pl.Series([1, bad, None]).cast(dtype))
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_ids_that_another_file_of_the_table_makes_decimal_are_refused(
+    tmp_path: Path, suffix: str
+) -> None:
+    write = f"write_{suffix}"
+    ids = pl.DataFrame({"user_id": [2**53, 2**53 + 1], "item_id": [1, 2]})
+    getattr(ids, write)(tmp_path / f"1.{suffix}")
+    getattr(ids.with_columns(user_id=pl.Series([1.0, 2.0])), write)(tmp_path / f"2.{suffix}")
+    table = open_table(tmp_path, "interactions")
+    with pytest.raises(DataError, match=rf"1\.{suffix}: row 1, column 'user_id': .* every file"):
+        read_interactions(table, Schema())
+
+
 @pytest.mark.parametrize(
     ("schema", "columns", "message"),
     [

@@ -13,6 +13,8 @@ from dualtower.schema import Schema
 
 SPLIT_VALUES = {"train": 0, "validation": 1, "valid": 1, "val": 1, "test": 2}
 """What the split column may say, in any case."""
+_EXACT_BELOW: dict[pl.DataType, int] = {pl.Float64(): 2**53, pl.Float32(): 2**24}
+"""A whole number from here on may be its neighbour rounded; of the shorter floats, from 2¹¹ on."""
 CONTEXT = "context/"
 """Prefix of the context features' columns."""
 
@@ -113,18 +115,28 @@ def id_values(table: Table, column: str) -> pl.Expr:
 
 
 def check_ids(table: Table, *columns: str) -> None:
-    """Check that ids that are decimal numbers are whole ones.
+    """Check that ids that are decimal numbers are whole ones, each exactly the id that was meant.
+
+    A float tells neighbouring whole numbers apart only below a power of two; above it different
+    ids have become one, as where a column of a data frame has missing values or where files of one
+    table hold it as whole numbers and as decimals.
 
     Raises:
         DataError: one is not.
     """
     rules = []
     for column in columns:
-        if table.schema[column].is_float():
-            value = pl.col(column)
+        dtype = table.schema[column]
+        if dtype.is_float():
+            value, limit = pl.col(column), _EXACT_BELOW.get(dtype, 2**11)
             whole = (value == value.round()) & value.cast(pl.Int64, strict=False).is_not_null()
             problem = "is not a whole number; ids are whole numbers or texts"
             rules.append(Rule(column, value.is_not_nan() & ~whole, problem))
+            problem = (
+                f"is so large that different ids are the same {dtype}, which tells whole numbers "
+                f"apart up to {limit:,}; give them as integers or texts, in every file of the table"
+            )
+            rules.append(Rule(column, value.is_not_nan() & (value.abs() >= limit), problem))
     check_rules(table, rules)
 
 
