@@ -164,3 +164,25 @@ def test_a_split_column_that_the_split_does_not_read_is_refused(split: dict[str,
         run(columns={"split": "part"}, split=split)
     assert "events.parquet" not in str(caught.value)  # not the whole configuration
     assert run(columns={"split": "part"}, split={"by": "column"}).columns.split == "part"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "bundle", "training", "message"),
+    [
+        ("out", "./out/", {}, "bundle.path = './out/' is in the folder of data.dataset = 'out'"),
+        ("out/data", "out", {}, "data.dataset = 'out/data' is in the folder of bundle.path = 'o"),
+        ("data", ".", {}, "data.dataset = 'data' is in the folder of bundle.path = '.'"),
+        ("a", "b", {"checkpoint": "b"}, "training.checkpoint = 'b' is in the folder of bundle"),
+        ("a", "b", {"checkpoint": "c", "tensorboard": "c/log"}, "tensorboard = 'c/log' is in the"),
+    ],
+)
+def test_folders_that_would_replace_each_other_are_refused(
+    dataset: str, bundle: str, training: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run(data={**DATA, "dataset": dataset}, bundle={"path": bundle}, training=training)
+
+
+def test_folders_beside_each_other_are_not_in_each_other() -> None:
+    training = {"checkpoint": "out/bundle-checkpoint", "tensorboard": "out/log"}
+    run(data={**DATA, "dataset": "out/data"}, bundle={"path": "out/bundle"}, training=training)

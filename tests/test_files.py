@@ -21,7 +21,7 @@ FORMAT = "dualtower-thing"
 
 
 def write_thing(path: Path, content: bytes = b"one") -> Path:
-    with replacing_folder(path) as folder:
+    with replacing_folder(path, FORMAT) as folder:
         (folder / "part.bin").write_bytes(content)
         write_manifest(folder, {"format": FORMAT, "format_version": 1})
     return path
@@ -47,7 +47,7 @@ def test_a_folder_is_replaced_only_on_success(tmp_path: Path) -> None:
     target = write_thing(tmp_path / "thing", b"old")
 
     def fail_half_way() -> None:
-        with replacing_folder(target) as folder:
+        with replacing_folder(target, FORMAT) as folder:
             (folder / "part.bin").write_bytes(b"half")
             raise ZeroDivisionError
 
@@ -66,7 +66,7 @@ def test_a_folder_of_other_files_is_never_replaced(tmp_path: Path) -> None:
     for name in ("tables", "file"):
         with (
             pytest.raises(ConfigError, match=f"{name}: exists and was not written by dualtower"),
-            replacing_folder(tmp_path / name),
+            replacing_folder(tmp_path / name, FORMAT),
         ):
             raise AssertionError("nothing may be written")
     assert sorted(os.listdir(tmp_path)) == ["file", "tables"]
@@ -74,8 +74,33 @@ def test_a_folder_of_other_files_is_never_replaced(tmp_path: Path) -> None:
 
 
 def test_new_and_empty_folders_may_be_written(tmp_path: Path) -> None:
-    check_replaceable(tmp_path / "new")
-    check_replaceable(tmp_path)
+    check_replaceable(tmp_path / "new", FORMAT)
+    check_replaceable(tmp_path, FORMAT)
+
+
+def test_a_folder_of_ours_with_a_file_of_others_is_not_replaced(tmp_path: Path) -> None:
+    target = write_thing(tmp_path / "thing")
+    (target / "inner").mkdir()
+    check_replaceable(target, FORMAT)
+    (target / "inner" / "notes.txt").write_text("precious")
+    with pytest.raises(
+        ConfigError, match=r"thing: holds inner/notes\.txt, which dualtower did not"
+    ):
+        write_thing(target)
+    assert (target / "inner" / "notes.txt").read_text() == "precious"
+    (target / "inner" / "notes.txt").unlink()
+    (target / "part.bin").unlink()
+    assert read_folder(write_thing(target, b"two"), content_of) == b"two"  # a damaged one may go
+
+
+def test_a_folder_of_another_format_or_without_a_manifest_is_not_replaced(tmp_path: Path) -> None:
+    target = write_thing(tmp_path / "thing")
+    with pytest.raises(ConfigError, match="holds a dualtower-thing, not a dualtower-bundle"):
+        check_replaceable(target, "dualtower-bundle")
+    for content in ("", "[]", "{}"):
+        (target / "manifest.json").write_text(content)
+        with pytest.raises(ConfigError, match=r"its manifest\.json is missing or damaged"):
+            check_replaceable(target, FORMAT)
 
 
 def content_of(folder: Path) -> bytes:
@@ -189,7 +214,7 @@ def test_what_killed_writers_left_goes_with_the_next_success(tmp_path: Path) -> 
         (folder / "half").write_text("")
     for folder in (left, others):
         os.utime(folder, (0, 0))
-    with replacing_folder(target) as living:
+    with replacing_folder(target, FORMAT) as living:
         os.utime(living, (0, 0))
         write_thing(target, b"of another writer")
         assert living.is_dir()
@@ -233,7 +258,7 @@ def test_a_manifest_that_is_no_object_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_as_readable_as_the_umask_says(tmp_path: Path) -> None:
-    with replacing_folder(tmp_path / "thing") as folder:
+    with replacing_folder(tmp_path / "thing", FORMAT) as folder:
         (folder / "part.bin").touch(mode=0o600)
         (folder / "inner").mkdir()
         write_manifest(folder, {"format": FORMAT, "format_version": 1})

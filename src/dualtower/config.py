@@ -42,7 +42,7 @@ class DataConfig(Settings):
     queries: str | None = None
     """File, folder or glob of the queries (users) table."""
     dataset: str = "dataset"
-    """Folder for the encoded dataset that `prepare` writes."""
+    """Folder for the encoded dataset that `prepare` writes, which nothing else may be in."""
 
 
 class FilterConfig(Settings):
@@ -341,7 +341,7 @@ class BundleConfig(Settings):
     """Where the trained model goes."""
 
     path: str = "bundle"
-    """Folder of the bundle."""
+    """Folder of the bundle, which nothing else may be in."""
 
 
 class RunConfig(Settings):
@@ -367,6 +367,27 @@ class RunConfig(Settings):
                 f'"{self.split.by}" does not follow: it would train on events marked test; set '
                 'split.by = "column" or leave columns.split out'
             )
+        return self
+
+    @model_validator(mode="after")
+    def _written_folders_are_apart(self) -> Self:
+        """Each is replaced as a whole, and would take with it what else is written there."""
+        replaced = {
+            "data.dataset": self.data.dataset,
+            "bundle.path": self.bundle.path,
+            "training.checkpoint": self.training.checkpoint,
+        }
+        written = {**replaced, "training.tensorboard": self.training.tensorboard}
+        for outer, folder in replaced.items():
+            for inner, other in written.items():
+                if inner == outer or folder is None or other is None:
+                    continue
+                place = Path(os.path.normpath(other))
+                if Path(os.path.normpath(folder)) in (place, *place.parents):
+                    raise ValueError(
+                        f"{inner} = {other!r} is in the folder of {outer} = {folder!r}, which is "
+                        "replaced as a whole; give each a folder of its own"
+                    )
         return self
 
     @model_validator(mode="before")

@@ -17,12 +17,15 @@ from typing import Any, TypeVar
 from dualtower.errors import BundleError, ConfigError, DataError, DualtowerError
 
 MANIFEST = "manifest.json"
+DATASET_FORMAT, BUNDLE_FORMAT = "dualtower-dataset", "dualtower-bundle"
+"""What the manifests of the folders that a configuration names say as their `format`."""
 _GUARD = f"{MANIFEST}.sha256"
 _POLLS, _POLL_SECONDS = 100, 0.01
 """How long a reader waits for the second of two renames, which follows the first at once."""
 _READS = 10
 """How often a folder that is replaced meanwhile is read, or put in place, again."""
 _REMEDY = "copy the folder again, or make it anew"
+_LOST = "it would be replaced and its content lost, so name a new or empty folder"
 _GRACE_SECONDS = 60.0
 """A new folder younger than this may not have its writer's lock yet."""
 T = TypeVar("T")
@@ -54,13 +57,17 @@ def replacing_file(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_folder(path: str | Path) -> Iterator[Path]:
+def replacing_folder(path: str | Path, format_name: str) -> Iterator[Path]:
     """Yield an empty folder beside `path`; on success it takes the place of `path` by rename.
 
     An existing folder is moved aside first and deleted last. Between the two renames `path` is
     absent for a moment: readers go through `read_folder` or `recover_folder`, which wait for the
     second rename and, after a kill there, put the old folder back. What earlier writers left
     beside it when they were killed is removed.
+
+    Args:
+        path: the folder.
+        format_name: what the manifest written into it will say as its `format`.
 
     Raises:
         ConfigError: as `check_replaceable`, before anything is written.
@@ -69,7 +76,7 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     recover_folder(target)
-    check_replaceable(target)
+    check_replaceable(target, format_name)
     beside = Path(tempfile.mkdtemp(prefix=_beside_prefix(target), dir=target.parent))
     beside.chmod(0o777 & ~_umask())
     try:
@@ -89,20 +96,36 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def check_replaceable(path: str | Path) -> None:
-    """Check that `replacing_folder(path)` would delete nothing but what dualtower itself wrote.
+def check_replaceable(path: str | Path, format_name: str) -> None:
+    """Check that `replacing_folder` would delete nothing but an older folder of the same format.
+
+    Args:
+        path: the folder.
+        format_name: what the manifest of a folder that may be replaced says as its `format`.
 
     Raises:
-        ConfigError: `path` is a file, or a folder that holds files and no manifest of ours.
+        ConfigError: `path` is a file, or a folder that holds anything but what a manifest of that
+            format names.
     """
     target = Path(path)
-    if target.is_dir() and ((target / _GUARD).is_file() or not any(target.iterdir())):
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
-    if target.exists():
+    if not (target / _GUARD).is_file():
+        raise ConfigError(f"{target}: exists and was not written by dualtower; {_LOST}")
+    try:
+        content = json.loads((target / MANIFEST).read_bytes())
+        found, written = content["format"], {MANIFEST, _GUARD, *content["files"]}
+    except (OSError, ValueError, TypeError, KeyError):
         raise ConfigError(
-            f"{target}: exists and was not written by dualtower; it would be replaced and its "
-            "content lost, so name a new or empty folder"
-        )
+            f"{target}: its {MANIFEST} is missing or damaged, so what dualtower wrote there cannot "
+            f"be told; {_LOST}"
+        ) from None
+    if found != format_name:
+        raise ConfigError(f"{target}: holds a {found}, not a {format_name}; {_LOST}")
+    files = (file for file in sorted(target.rglob("*")) if not file.is_dir() or file.is_symlink())
+    for name in (file.relative_to(target).as_posix() for file in files):
+        if name not in written:
+            raise ConfigError(f"{target}: holds {name}, which dualtower did not write; {_LOST}")
 
 
 def recover_folder(path: str | Path) -> None:

@@ -11,12 +11,12 @@ from pydantic import BaseModel
 from dualtower.config import RunConfig
 from dualtower.data.discover import Guess
 from dualtower.errors import ConfigError
-from dualtower.files import check_replaceable
+from dualtower.files import BUNDLE_FORMAT, DATASET_FORMAT, check_replaceable
 from dualtower.schema import Feature, FeatureKind
 
 _SIDES = ("query_features", "item_features", "context_features")
-_WRITTEN = {("data", "dataset"), ("bundle", "path")}
-"""Settings that name a folder to write."""
+_WRITTEN = {("data", "dataset"): DATASET_FORMAT, ("bundle", "path"): BUNDLE_FORMAT}
+"""Settings that name a folder to write, and what it will hold."""
 _HEAD = """\
 Written by {written_by}; it runs as it is:
   dualtower fit {name}
@@ -54,7 +54,7 @@ def config_text(
             if name == "data" and setting != "dataset" and value is not None:
                 value = os.path.relpath(Path(value).resolve(), folder)
             if (name, setting) in _WRITTEN:
-                value = _free_folder(folder, value)
+                value = _free_folder(folder, value, _WRITTEN[name, setting])
             reason = guess.reasons.get(f"{name}.{setting}")
             meaning = description.description or ""
             lines += _remark(f"{reason}." if reason else meaning)
@@ -65,12 +65,12 @@ def config_text(
     return "\n".join(lines) + "\n"
 
 
-def _free_folder(folder: Path, name: str) -> str:
+def _free_folder(folder: Path, name: str, format_name: str) -> str:
     """`name`, or another where a folder of that name holds what is not ours to replace."""
     try:
-        check_replaceable(folder / name)
+        check_replaceable(folder / name, format_name)
     except ConfigError:
-        return _free_folder(folder, f"dualtower-{name}")
+        return _free_folder(folder, f"dualtower-{name}", format_name)
     return name
 
 

@@ -58,7 +58,7 @@ def prepare(config: RunConfig | str | Path, *, progress: bool = True) -> Dataset
     if not isinstance(config, RunConfig):
         config = load_config(config)
     tables = _open(config)
-    with replacing_folder(config.data.dataset) as folder:
+    with replacing_folder(config.data.dataset, storage.FORMAT) as folder:
         source = {"files": _fingerprints(tables), "settings": _settings(config)}
         _build(tables, config.columns, config.filter, folder, source, progress)
     return storage.load(config.data.dataset)

@@ -22,10 +22,16 @@ from dualtower.data.columns import FeatureColumn
 from dualtower.data.dataset import Dataset
 from dualtower.data.vocabulary import Vocabulary
 from dualtower.errors import BundleError
-from dualtower.files import read_folder, read_manifest, replacing_folder, write_manifest
+from dualtower.files import (
+    DATASET_FORMAT,
+    read_folder,
+    read_manifest,
+    replacing_folder,
+    write_manifest,
+)
 from dualtower.schema import Feature, Schema
 
-FORMAT = "dualtower-dataset"
+FORMAT = DATASET_FORMAT
 FORMAT_VERSION = 1
 
 
@@ -35,7 +41,7 @@ def save(dataset: Dataset, path: str | Path) -> None:
     Raises:
         OSError: the folder cannot be written.
     """
-    with replacing_folder(path) as folder:
+    with replacing_folder(path, FORMAT) as folder:
         writer = EventWriter(folder)
         events = Events(
             dataset.items, dataset.times, dataset.weights, dataset.split, dataset.context_features

@@ -145,7 +145,7 @@ class Bundle:
         Raises:
             OSError: the folder cannot be written.
         """
-        with replacing_folder(path) as folder:
+        with replacing_folder(path, FORMAT) as folder:
             write_weights(folder, self.model.state(), self.index.vectors)
             write_encoder(folder, self.encoder)
             content = self.manifest.model_dump(mode="json")

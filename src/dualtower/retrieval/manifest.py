@@ -9,10 +9,11 @@ from pydantic import BaseModel, ConfigDict
 
 from dualtower.data.columns import FeatureSpace
 from dualtower.data.dataset import Dataset
+from dualtower.files import BUNDLE_FORMAT
 from dualtower.schema import Schema
 from dualtower.versions import package_versions
 
-FORMAT = "dualtower-bundle"
+FORMAT = BUNDLE_FORMAT
 VERSION = 1
 
 _PACKAGES = ("dualtower", "torch", "faiss-cpu", "numpy", "polars", "safetensors")

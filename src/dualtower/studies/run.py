@@ -13,7 +13,7 @@ from dualtower.data.dataset import Dataset, Log, Split
 from dualtower.data.prepare import prepare, stale_reason
 from dualtower.data.splits import split
 from dualtower.errors import ConfigError, DataError, NotFittedError
-from dualtower.files import check_replaceable
+from dualtower.files import BUNDLE_FORMAT, check_replaceable
 from dualtower.fitting import fit
 from dualtower.models import SOLVED, TRAINED
 from dualtower.models.base import Model
@@ -199,7 +199,7 @@ def fit_bundle(config: RunConfig, fitted_on: str, say: Callable[[str], None]) ->
     """
     if fitted_on not in FITTED_ON:
         raise ConfigError(f"--on: {fitted_on!r} given; it must be one of {', '.join(FITTED_ON)}")
-    check_replaceable(config.bundle.path)
+    check_replaceable(config.bundle.path, BUNDLE_FORMAT)
     dataset = load_or_prepare(config, say)
     parts = split(dataset, config.split)
     log = training_log(dataset, parts, fitted_on)

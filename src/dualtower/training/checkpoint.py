@@ -57,7 +57,7 @@ def save_checkpoint(
             tensors[f"optimizer.{number}.{name}"] = tensor
     for name, tensor in (best or {}).items():
         tensors[f"best.{name}"] = tensor
-    with replacing_folder(folder) as beside:
+    with replacing_folder(folder, FORMAT) as beside:
         save_file(
             {name: tensor.contiguous() for name, tensor in tensors.items()}, beside / _TENSORS
         )
