@@ -103,6 +103,42 @@ def test_a_folder_of_another_format_or_without_a_manifest_is_not_replaced(tmp_pa
             check_replaceable(target, FORMAT)
 
 
+def test_a_mount_point_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "volume").mkdir()
+    (tmp_path / "link").symlink_to("volume")
+    monkeypatch.setattr(files.os.path, "ismount", lambda path: path == tmp_path / "volume")
+    for name in ("volume", "link"):
+        with pytest.raises(ConfigError, match=f"{name}: is a mount point, .* a folder in it"):
+            write_thing(tmp_path / name)
+    assert read_folder(write_thing(tmp_path / "volume" / "thing"), content_of) == b"one"
+
+
+def test_a_link_stays_and_the_folder_that_it_leads_to_is_replaced(
+    tmp_path: Path, naps: list[float]
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    link = tmp_path / "thing"
+    link.symlink_to("disk/thing")
+    for content in (b"one", b"two"):
+        assert read_folder(write_thing(link, content), content_of) == content
+        assert link.is_symlink()
+        assert os.listdir(disk) == ["thing"]
+    (disk / "thing").rename(disk / ".thing.old")  # a kill between the renames
+    assert read_folder(link, content_of) == b"two"
+
+
+def test_a_link_that_was_moved_aside_is_not_in_the_way(tmp_path: Path) -> None:
+    write_thing(tmp_path / "elsewhere")
+    target = write_thing(tmp_path / "thing")
+    (tmp_path / ".thing.old").symlink_to("elsewhere")
+    write_thing(target, b"two")
+    assert sorted(os.listdir(tmp_path)) == ["elsewhere", "thing"]
+    assert content_of(tmp_path / "elsewhere") == b"one"
+
+
 def content_of(folder: Path) -> bytes:
     """As a loader reads: the manifest is checked first, then the file is read."""
     read_manifest(folder, FORMAT, 1)

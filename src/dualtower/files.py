@@ -63,7 +63,8 @@ def replacing_folder(path: str | Path, format_name: str) -> Iterator[Path]:
     An existing folder is moved aside first and deleted last. Between the two renames `path` is
     absent for a moment: readers go through `read_folder` or `recover_folder`, which wait for the
     second rename and, after a kill there, put the old folder back. What earlier writers left
-    beside it when they were killed is removed.
+    beside it when they were killed is removed. Where `path` is a link, all this is done where it
+    leads to, and the link stays.
 
     Args:
         path: the folder.
@@ -73,10 +74,10 @@ def replacing_folder(path: str | Path, format_name: str) -> Iterator[Path]:
         ConfigError: as `check_replaceable`, before anything is written.
         OSError: the folder cannot be written.
     """
-    target = Path(path)
+    target = Path(path).resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
     recover_folder(target)
-    check_replaceable(target, format_name)
+    check_replaceable(path, format_name)
     beside = Path(tempfile.mkdtemp(prefix=_beside_prefix(target), dir=target.parent))
     beside.chmod(0o777 & ~_umask())
     try:
@@ -90,7 +91,7 @@ def replacing_folder(path: str | Path, format_name: str) -> Iterator[Path]:
             sync(beside)
             _put_in_place(beside, target)
             sync(target.parent)
-        shutil.rmtree(_aside(target), ignore_errors=True)
+        _remove(_aside(target))
         _remove_leftovers(target)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
@@ -104,10 +105,15 @@ def check_replaceable(path: str | Path, format_name: str) -> None:
         format_name: what the manifest of a folder that may be replaced says as its `format`.
 
     Raises:
-        ConfigError: `path` is a file, or a folder that holds anything but what a manifest of that
-            format names.
+        ConfigError: `path` is a file, a mount point, or a folder that holds anything but what a
+            manifest of that format names.
     """
     target = Path(path)
+    if os.path.ismount(target.resolve()):
+        raise ConfigError(
+            f"{target}: is a mount point, which no other folder can take the place of; name a "
+            "folder in it"
+        )
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
     if not (target / _GUARD).is_file():
@@ -130,7 +136,7 @@ def check_replaceable(path: str | Path, format_name: str) -> None:
 
 def recover_folder(path: str | Path) -> None:
     """Wait until a `replacing_folder` is between its renames no more; undo it if it was killed."""
-    target = Path(path)
+    target = Path(path).resolve()
     for _ in range(_POLLS):
         if target.exists() or not _aside(target).exists():
             return
@@ -269,7 +275,7 @@ def _put_in_place(beside: Path, target: Path) -> None:
     for left in reversed(range(_READS)):
         try:
             if target.exists():
-                shutil.rmtree(_aside(target), ignore_errors=True)
+                _remove(_aside(target))
                 os.replace(target, _aside(target))
             os.replace(beside, target)
             return
@@ -318,6 +324,14 @@ def _identity(folder: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino, found.st_mtime_ns
+
+
+def _remove(aside: Path) -> None:
+    """Remove the old folder, or the link that an earlier version moved aside in its place."""
+    if aside.is_symlink():
+        aside.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _beside_prefix(target: Path) -> str:
