@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from dualtower.config import load_config
 from dualtower.data.config_text import config_text
 from dualtower.data.discover import discover
 from dualtower.errors import DataError
@@ -124,6 +125,42 @@ def test_no_interactions_lists_what_was_seen(tmp_path: Path) -> None:
     path = write(tmp_path, "movies.parquet", movies().drop("genre"))
     with pytest.raises(DataError, match=r"no table looks like interactions.*id, title"):
         discover([path])
+
+
+def test_lists_of_items_of_the_queries_table_are_only_suggested(tmp_path: Path) -> None:
+    log = write(tmp_path, "log.parquet", interactions())
+    users = pl.DataFrame(
+        {
+            "userId": range(20),
+            "age": [18, 25, 35, 50] * 5,
+            "history": [[1, 2], [29]] * 10,
+            "liked": ["3|4", "28|40"] * 10,
+            "interests": [["film"], []] * 10,
+            "codes": [[100, 200], [1]] * 10,  # one in three is an item
+        }
+    )
+    guess = discover([log, write(tmp_path, "users.parquet", users)])
+    assert [feature.name for feature in guess.config.columns.query_features] == [
+        "age",
+        "interests",
+        "codes",
+    ]
+    assert [(feature.name, feature.kind) for feature in guess.query_candidates] == [
+        ("history", "sequence"),
+        ("liked", "multi_valued"),
+    ]
+    assert "not set, since among these items" in guess.reasons["columns.query_features.history"]
+    output = tmp_path / "dualtower.toml"
+    output.write_text(config_text(guess, output), encoding="utf-8")
+    lines = output.read_text(encoding="utf-8").splitlines()
+    assert '  # {name = "history", kind = "sequence"},' in lines
+    assert "holds the test's answers" in " ".join(" ".join(lines).replace("#", "").split())
+    assert load_config(output).columns == guess.config.columns
+    alone = users.select("userId", "history")
+    guess = discover([log, write(tmp_path, "users.parquet", alone)])
+    lines = config_text(guess, output).splitlines()
+    assert '#   {name = "history", kind = "sequence"},' in lines
+    assert guess.config.columns.query_features == ()
 
 
 def test_one_broken_time_is_told_and_not_passed_over(tmp_path: Path) -> None:

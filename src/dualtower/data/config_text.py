@@ -17,6 +17,20 @@ from dualtower.schema import Feature, FeatureKind
 _SIDES = ("query_features", "item_features", "context_features")
 _WRITTEN = {("data", "dataset"): DATASET_FORMAT, ("bundle", "path"): BUNDLE_FORMAT}
 """Settings that name a folder to write, and what it will hold."""
+_CANDIDATES = {
+    "query_features": (
+        "query_candidates",
+        "A column that holds items of the query itself is a remark below: use it only if none of "
+        "these items comes from the events to be predicted. A list of all that a query bought "
+        "holds the test's answers, and a model would read them there.",
+    ),
+    "context_features": (
+        "context_candidates",
+        "Columns of the interactions that could be context: keep those whose value is known when a "
+        "recommendation is asked for (not what comes of it, such as a price paid).",
+    ),
+}
+"""By side, the features of a guess that are only suggested, and when to use them."""
 _HEAD = """\
 Written by {written_by}; it runs as it is:
   dualtower fit {name}
@@ -86,20 +100,19 @@ def _weight_lines(column: str) -> list[str]:
 
 
 def _feature_lines(guess: Guess, side: str, features: tuple[Feature, ...]) -> list[str]:
-    lines = []
+    candidates, advice = _CANDIDATES.get(side, ("", ""))
+    possible: tuple[Feature, ...] = getattr(guess, candidates) if candidates else ()
+    lines = _remark(advice) if possible else []
     if features:
         lines.append(f"{side} = [")
         for feature in features:
             reason = guess.reasons.get(f"columns.{side}.{feature.name}", "")
             lines.append(f"  {_feature(feature)},  # {reason}")
+        lines += [f"  # {_feature(feature)}," for feature in possible]
         lines.append("]")
-    elif side == "context_features" and guess.context_candidates:
-        lines += _remark(
-            "Columns of the interactions that could be context: keep those whose value is known "
-            "when a recommendation is asked for (not what comes of it, such as a price paid)."
-        )
+    elif possible:
         lines.append(f"# {side} = [")
-        lines += [f"#   {_feature(feature)}," for feature in guess.context_candidates]
+        lines += [f"#   {_feature(feature)}," for feature in possible]
         lines.append("# ]")
     else:
         lines.append(f"# {side} = []")

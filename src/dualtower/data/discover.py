@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from dualtower.config import DataConfig, RunConfig
-from dualtower.data.feature_guess import guess_category, guess_features
+from dualtower.data.feature_guess import guess_category, guess_features, holds_items
 from dualtower.data.interactions import SPLIT_VALUES
 from dualtower.data.profiles import (
     ITEM_WORDS,
@@ -49,6 +49,8 @@ class Guess:
     """Why, by setting (`columns.query_id`)."""
     context_candidates: tuple[Feature, ...] = ()
     """Columns of the interactions that may be context, if they are known at request time."""
+    query_candidates: tuple[Feature, ...] = ()
+    """Columns of the queries table with lists of items, if these are none of the query's events."""
     weight_candidate: str | None = None
     """A column of the interactions that may be meant as a weight, such as a rating or quantity."""
 
@@ -80,6 +82,7 @@ def discover(tables: Sequence[str | Path]) -> Guess:
     if items is not None:
         others = [profile for profile in others if profile is not items[0]]
     queries = _find_side_table(others, interactions, query, QUERY_WORDS, ITEM_WORDS)
+    query_candidates: tuple[Feature, ...] = ()
     values: dict[str, Any] = {"query_id": query.name, "item_id": item.name}
     used = {query.name, item.name}
     for setting, (name, reason) in _order_and_split(interactions, used).items():
@@ -118,9 +121,18 @@ def discover(tables: Sequence[str | Path]) -> Guess:
             f"{Path(profile.path).name} has one row per {key.name} ({profile.rows:,})"
         )
         values["query_id_in_queries"] = key.name if key.name != query.name else None
-        values["query_features"], found = guess_features(
-            profile, {key.name}, interactions.sample[item.name]
+        item_ids = interactions.sample[item.name]
+        features, found = guess_features(profile, {key.name}, item_ids)
+        query_candidates = tuple(
+            feature for feature in features if holds_items(profile, feature, item_ids)
         )
+        values["query_features"] = tuple(
+            feature for feature in features if feature not in query_candidates
+        )
+        for feature in query_candidates:
+            found[feature.name] += (
+                ": not set, since among these items may be those that are to be predicted"
+            )
         reasons |= {f"columns.query_features.{name}": why for name, why in found.items()}
     used |= {column.name for column in interactions.columns if column.distinct > _MOST_CONTEXTS}
     context, _ = guess_features(interactions, used, interactions.sample[item.name])
@@ -136,7 +148,8 @@ def discover(tables: Sequence[str | Path]) -> Guess:
         columns=columns,
         split=split,
     )
-    return Guess(config, reasons, context, None if weight is None else weight.name)
+    weight_candidate = None if weight is None else weight.name
+    return Guess(config, reasons, context, query_candidates, weight_candidate)
 
 
 def _find_interactions(profiles: Sequence[Profile]) -> tuple[Profile, Column, Column]:

@@ -63,6 +63,20 @@ def guess_features(
     return tuple(features), reasons
 
 
+def holds_items(profile: Profile, feature: Feature, item_ids: pl.Series) -> bool:
+    """Whether a feature's lists, or texts that join values, hold ids of items for the most part."""
+    if feature.kind == FeatureKind.SEQUENCE:
+        return True
+    if feature.kind != FeatureKind.MULTI_VALUED:
+        return False
+    values = profile.sample[feature.name].drop_nulls()
+    if values.dtype == pl.String:
+        values = values.str.split(LIST_SEPARATOR)
+    return _are_items(
+        values.arr.to_list() if isinstance(values.dtype, pl.Array) else values, item_ids
+    )
+
+
 def _guess(profile: Profile, column: Column, item_ids: pl.Series) -> tuple[FeatureKind, str] | None:
     values = profile.sample[column.name]
     if column.is_list:
@@ -102,11 +116,15 @@ def _guess_list(
         lengths = lists.list.len().n_unique()
         finite = lists.explode().is_finite().all() if lengths == 1 else False
         return (FeatureKind.VECTOR, "lists of numbers, all of one length") if finite else None
-    if set(HISTORY_WORDS).intersection(column.words):
-        flat = lists.explode().drop_nulls().cast(item_ids.dtype, strict=False)
-        if int(flat.is_in(item_ids.unique().implode()).sum()) > len(flat) / 2:
-            return FeatureKind.SEQUENCE, "lists of item ids"
+    if set(HISTORY_WORDS).intersection(column.words) and _are_items(lists, item_ids):
+        return FeatureKind.SEQUENCE, "lists of item ids"
     return FeatureKind.MULTI_VALUED, "lists of values"
+
+
+def _are_items(lists: pl.Series, item_ids: pl.Series) -> bool:
+    """Whether most of the values in lists are ids of items."""
+    flat = lists.explode().drop_nulls().cast(item_ids.dtype, strict=False)
+    return int(flat.is_in(item_ids.unique().implode()).sum()) > len(flat) / 2
 
 
 def _is_joined_list(values: pl.Series) -> bool:
