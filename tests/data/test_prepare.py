@@ -344,7 +344,7 @@ def test_side_tables_follow_the_vocabulary() -> None:
         "without_events": 1,
         "missing": 1,
     }
-    assert len(dataset.source["notes"]) == 3
+    assert len(dataset.source["notes"]) == 4  # b's list holds its own item 2
     space = dataset.space()
     assert [spec.size for spec in space.item_features] == [3, 1]
     assert space.query_features[0].size == space.item_count == 4
@@ -390,6 +390,27 @@ def test_a_side_table_has_no_row_for_an_empty_id() -> None:
     items = pl.DataFrame({"item_id": ["x", "", "y"], "category": ["s", "t", "u"]})
     counts = Dataset.from_frames(log, items=items).source["item_table"]
     assert (counts["used"], counts["no_id"], counts["without_events"]) == (2, 1, 0)
+
+
+@pytest.mark.parametrize("chunk", [1, 1000])
+def test_lists_of_a_query_s_own_items_are_told(
+    monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    monkeypatch.setattr(arrays, "CHUNK_EVENTS", chunk)
+    log = pl.DataFrame({"user_id": [1, 1, 2, 3], "item_id": [10, 20, 30, 10]})
+    queries = pl.DataFrame(
+        {
+            "user_id": [1, 2, 3],
+            "history": [[20, 10, 99], [10, 99], [10]],  # two of three hold an own item
+            "wishes": [[30, 99], [], None],
+        }
+    )
+    features = tuple(
+        Feature(name=name, kind=FeatureKind.SEQUENCE) for name in ("history", "wishes")
+    )
+    dataset = Dataset.from_frames(log, queries=queries, schema=Schema(query_features=features))
+    (note,) = dataset.source["notes"]
+    assert note.startswith("columns.query_features 'history': the lists of 2 of 3 queries hold")
 
 
 def test_a_filter_that_leaves_nothing() -> None:

@@ -5,6 +5,8 @@ import numpy.typing as npt
 import polars as pl
 
 from dualtower.data.arrays import query_chunks
+from dualtower.data.columns import FeatureColumn
+from dualtower.schema import FeatureKind
 
 NULL_WORDS = ("null", "none", "na", "n/a", "<na>", "nan", "\\n")
 """What programs write where there is no value, in any case; any of them may be an id as well."""
@@ -61,3 +63,47 @@ def order_note(
         f"{'smaller' if most == smaller else 'larger'} item id: that looks like a sorted table, "
         "not like what happened first; name the column that tells, or set columns.unordered = true"
     ]
+
+
+def own_item_notes(
+    offsets: npt.NDArray[np.int64],
+    items: npt.NDArray[np.int32],
+    query_features: dict[str, FeatureColumn],
+) -> list[str]:
+    """A line for each feature of the queries that lists items of a query's own events.
+
+    Args:
+        offsets: where each query's events begin, `[queries + 1]`.
+        items: the item row of each event.
+        query_features: by name; one row per query row.
+    """
+    notes = []
+    for name, column in query_features.items():
+        if column.feature.kind == FeatureKind.SEQUENCE and column.offsets is not None:
+            found = _lists_with_own_items(offsets, items, column.offsets, column.values)
+            if found:
+                notes.append(
+                    f"columns.query_features {name!r}: the lists of {found:,} of "
+                    f"{len(offsets) - 2:,} queries hold items of their own events; where these are "
+                    "to be predicted, a model reads the answers there, so leave the feature out "
+                    "unless its lists are older than the test"
+                )
+    return notes
+
+
+def _lists_with_own_items(
+    offsets: npt.NDArray[np.int64],
+    items: npt.NDArray[np.int32],
+    list_offsets: npt.NDArray[np.int64],
+    listed: npt.NDArray[np.generic],
+) -> int:
+    """How many queries have a known item in their list that is one of their events' too."""
+    count = 0
+    for first, last in query_chunks(offsets):
+        pairs = []
+        for starts, values in ((offsets, items), (list_offsets, listed)):
+            own = np.asarray(values[starts[first] : starts[last]], dtype=np.int64)
+            rows = np.repeat(np.arange(last - first), np.diff(starts[first : last + 1]))
+            pairs.append((rows << 32 | own)[own > 0])
+        count += len(np.unique(np.intersect1d(*pairs) >> 32))
+    return count
