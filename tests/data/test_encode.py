@@ -52,6 +52,16 @@ def test_categorical() -> None:
     assert column.values.dtype == np.int32
 
 
+def test_a_constant_decimal_number_is_not_scaled_by_rounding_noise() -> None:
+    chosen = feature(FeatureKind.NUMERIC)
+    for value in (0.1, 0.7, 19.99):
+        for count in (3, 7, 10, 1000):
+            encoding = learn(pl.Series([value] * count + [None]), chosen)
+            assert encoding.scales["item/f"][1] == 1.0
+            other = encode(pl.Series([value + 1]), chosen, encoding)
+            assert other.values.tolist() == [pytest.approx(1.0)]
+
+
 def test_rare_values_share_the_unknown_row() -> None:
     chosen = feature(FeatureKind.CATEGORICAL, min_count=2)
     encoding = learn(pl.Series(["a", "b", "a"]), chosen)

@@ -49,9 +49,13 @@ def learn_features(table: Table, features: Sequence[Feature], side: Side) -> Enc
             often = collect(table, counts.filter(pl.col("len") >= feature.min_count))
             encoding.vocabularies[key] = Vocabulary(often["value"].sort())
         elif feature.kind == FeatureKind.NUMERIC:
-            moments = rows.select(mean=pl.col("value").mean(), std=pl.col("value").std(ddof=0))
-            mean, std = collect(table, moments).row(0)
-            encoding.scales[key] = (mean or 0.0, std or 1.0)
+            value = pl.col("value")
+            moments = rows.select(
+                mean=value.mean(), std=value.std(ddof=0), constant=value.min() == value.max()
+            )
+            mean, std, constant = collect(table, moments).row(0)
+            # the deviation of a constant is not always 0: 0.1 + 0.1 + 0.1 is rounded
+            encoding.scales[key] = (mean or 0.0, 1.0 if constant else std or 1.0)
         elif feature.kind == FeatureKind.VECTOR:
             encoding.sizes[key] = _vector_size(table, feature)
     return encoding
