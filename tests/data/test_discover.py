@@ -7,6 +7,7 @@ import pytest
 from dualtower.config import load_config
 from dualtower.data.config_text import config_text
 from dualtower.data.discover import discover
+from dualtower.data.prepare import prepare
 from dualtower.errors import DataError
 
 
@@ -113,6 +114,42 @@ def test_without_telling_names_the_most_repeated_columns_count(tmp_path: Path) -
     assert (columns.query_id, columns.item_id) == ("who", "what")
 
 
+@pytest.mark.parametrize(
+    "dtype", [pl.Float64(), pl.Decimal(10, 0), pl.Enum([str(number) for number in range(30)])], ids=str
+)
+def test_ids_of_any_type_that_prepare_takes_are_seen(
+    tmp_path: Path, dtype: pl.DataType
+) -> None:
+    texts = isinstance(dtype, pl.Enum)
+    frame = interactions().with_columns(
+        pl.col(name).cast(pl.String if texts else pl.Int64).cast(dtype)
+        for name in ("userId", "movieId")
+    )
+    users = frame.select(pl.col("userId").unique(maintain_order=True)).with_columns(
+        age=pl.Series([18, 25] * 10)
+    )
+    guess = discover(
+        [write(tmp_path, "log.parquet", frame), write(tmp_path, "users.parquet", users)]
+    )
+    assert (guess.config.columns.query_id, guess.config.columns.item_id) == ("userId", "movieId")
+    assert guess.config.data.queries == str(tmp_path / "users.parquet")
+    data = guess.config.data.model_copy(update={"dataset": str(tmp_path / "dataset")})
+    dataset = prepare(guess.config.model_copy(update={"data": data}), progress=False)
+    assert (dataset.query_count, dataset.item_count) == (21, 31)
+
+
+def test_without_telling_names_decimal_numbers_are_the_last_that_are_ids(tmp_path: Path) -> None:
+    log = interactions().select(
+        pl.col("userId").alias("who"),
+        pl.col("movieId").alias("what"),
+        paid=pl.int_range(300).cast(pl.Float64) % 100,
+    )
+    columns = discover([write(tmp_path, "log.parquet", log)]).config.columns
+    assert (columns.query_id, columns.item_id) == ("who", "what")
+    with pytest.raises(DataError, match=r"paid \(Float64\)"):  # 0.5, 1.5, …: no ids
+        discover([write(tmp_path, "other.parquet", log.select("who", pl.col("paid") + 0.5))])
+
+
 def test_a_table_of_other_ids_is_left_out(tmp_path: Path) -> None:
     log = write(tmp_path, "log.parquet", interactions())
     shops = write(tmp_path, "shops.parquet", pl.DataFrame({"shop_id": ["x", "y"], "size": [1, 2]}))
@@ -123,7 +160,7 @@ def test_a_table_of_other_ids_is_left_out(tmp_path: Path) -> None:
 
 def test_no_interactions_lists_what_was_seen(tmp_path: Path) -> None:
     path = write(tmp_path, "movies.parquet", movies().drop("genre"))
-    with pytest.raises(DataError, match=r"no table looks like interactions.*id, title"):
+    with pytest.raises(DataError, match=r"no table looks like interactions.*id \(Int64\), title"):
         discover([path])
 
 

@@ -162,12 +162,14 @@ def _find_interactions(profiles: Sequence[Profile]) -> tuple[Profile, Column, Co
         found = [pair for profile in profiles for pair in _by_repetition(profile)]
     if not found:
         seen = "; ".join(
-            f"{profile.path}: {', '.join(column.name for column in profile.columns)}"
+            f"{profile.path}: "
+            + ", ".join(f"{column.name} ({column.dtype})" for column in profile.columns)
             for profile in profiles
         )
         raise DataError(
             "no table looks like interactions, with one column that names the query (user_id) and "
-            f"one that names the item (item_id), both with repeats. Seen: {seen}. "
+            "one that names the item (item_id), both whole numbers or texts, with repeats. "
+            f"Seen: {seen}. "
             "Rename two columns so, or write the configuration by hand."
         )
     return max(found, key=lambda entry: entry[0].rows)
@@ -184,7 +186,10 @@ def _best(profile: Profile, vocabulary: Sequence[str]) -> Column | None:
 
 
 def _by_repetition(profile: Profile) -> list[tuple[Profile, Column, Column]]:
-    """Without telling names: the two columns of most values that repeat, in their order."""
+    """Without telling names: the two columns of most values that repeat, in their order.
+
+    Decimal numbers, which are rather prices than ids, come after all others.
+    """
     taken = {*TIME_WORDS, *POSITION_WORDS, *WEIGHT_WORDS, *SPLIT_WORDS}
     candidates = [
         column
@@ -196,7 +201,7 @@ def _by_repetition(profile: Profile) -> list[tuple[Profile, Column, Column]]:
     ]
     if len(candidates) < 2:
         return []
-    most = sorted(candidates, key=lambda column: -column.distinct)[:2]
+    most = sorted(candidates, key=lambda column: (column.whole, -column.distinct))[:2]
     query, item = (column for column in profile.columns if column in most)
     return [(profile, query, item)]
 

@@ -38,6 +38,8 @@ class Column:
     """Rows that are not null."""
     distinct: int
     """Different values among them."""
+    whole: bool = False
+    """Whether they are decimal numbers, and each a whole one."""
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -56,8 +58,13 @@ class Column:
 
     @property
     def may_be_id(self) -> bool:
-        """Whether its type can be an id's."""
-        return self.dtype.is_integer() or self.dtype in (pl.String, pl.Categorical)
+        """Whether its type can be an id's: of those that `prepare` takes, all but dates and times
+        and yes or no, which are hardly ever meant as one.
+        """
+        if isinstance(self.dtype, pl.Decimal):
+            return self.dtype.scale == 0
+        named = isinstance(self.dtype, pl.String | pl.Categorical | pl.Enum)
+        return self.dtype.is_integer() or named or self.whole
 
 
 @dataclass(frozen=True)
@@ -152,5 +159,14 @@ def _profile(path: str) -> Profile:
         distinct = 0
         if not series.dtype.is_nested() and series.dtype != pl.Object:
             distinct = series.drop_nulls().n_unique()
-        columns.append(Column(series.name, series.dtype, rows, filled, distinct))
+        columns.append(
+            Column(series.name, series.dtype, rows, filled, distinct, _are_whole(series))
+        )
     return Profile(path, table, sample, rows, tuple(columns))
+
+
+def _are_whole(series: pl.Series) -> bool:
+    if not series.dtype.is_float():
+        return False
+    numbers = series.fill_nan(None).drop_nulls()
+    return len(numbers) > 0 and bool((numbers == numbers.round()).all())
