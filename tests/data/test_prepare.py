@@ -393,9 +393,32 @@ def test_a_side_table_has_no_row_for_an_empty_id() -> None:
 
 
 @pytest.mark.parametrize("chunk", [1, 1000])
-def test_lists_of_a_query_s_own_items_are_told(
+def test_a_split_column_that_is_not_in_time_is_told(
     monkeypatch: pytest.MonkeyPatch, chunk: int
 ) -> None:
+    monkeypatch.setattr(arrays, "CHUNK_EVENTS", chunk)
+    start = 1_700_000_000
+    log = pl.DataFrame(
+        {
+            "user_id": [1, 1, 1, 1, 2, 2, 3],
+            "item_id": [10, 20, 30, 40, 10, 20, 30],
+            "timestamp": [start + seconds for seconds in (0, 1, 2, 3, 5, 5, 0)],
+            # user 1: both tests are older than the validation event, one than the training event;
+            # user 2: not older, but of one time, which is hidden; user 3: without a history
+            "split": ["test", "train", "test", "valid", "train", "test", "test"],
+        }
+    )
+    schema = Schema(timestamp="timestamp", split="split")
+    notes = Dataset.from_frames(log, schema=schema).source["notes"]
+    (note,) = [note for note in notes if note.startswith("columns.split")]
+    assert "66.7% of the 3 test events of queries with a history are older" in note
+    in_time = log.with_columns(split=pl.Series(["train", "train", "valid", "test"] + ["test"] * 3))
+    notes = Dataset.from_frames(in_time, schema=schema).source["notes"]
+    assert not [note for note in notes if note.startswith("columns.split")]
+
+
+@pytest.mark.parametrize("chunk", [1, 1000])
+def test_lists_of_a_query_s_own_items_are_told(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
     monkeypatch.setattr(arrays, "CHUNK_EVENTS", chunk)
     log = pl.DataFrame({"user_id": [1, 1, 2, 3], "item_id": [10, 20, 30, 10]})
     queries = pl.DataFrame(

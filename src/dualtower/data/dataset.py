@@ -215,10 +215,13 @@ class Log:
     def requests(
         self, rows: npt.NDArray[np.int64], *, same_time_history: bool = False
     ) -> QueryBatch:
-        """The queries as they stood just before the time of their first target in the view.
+        """The queries as they stood just before their first target in the view.
 
-        Their history is what they did before that time; where no times are known, whatever stands
-        before `start`. The context is that of the first target.
+        Their history is what stands before `start` in their log, without the last of it that is of
+        the first target's very time, where times are known. Of an order by time that is what they
+        did before that time; a split column may mark events as test that are older than those it
+        marks as training, and then these later ones are history too. The context is that of the
+        first target.
 
         Args:
             rows: query rows, `[queries]`, each with at least one target when the dataset has

@@ -65,6 +65,40 @@ def order_note(
     ]
 
 
+def late_history_note(
+    offsets: npt.NDArray[np.int64],
+    times: npt.NDArray[np.int64] | None,
+    split: npt.NDArray[np.int8] | None,
+) -> list[str]:
+    """A line where the split column marks events as test that are older than what goes before.
+
+    Args:
+        offsets: where each query's events begin, `[queries + 1]`.
+        times: of each event.
+        split: 0 train, 1 validation, 2 test of each event.
+    """
+    if times is None or split is None:
+        return []
+    tested = late = 0
+    for first, last in query_chunks(offsets):
+        events = slice(offsets[first], offsets[last])
+        rows = np.repeat(np.arange(last - first), np.diff(offsets[first : last + 1]))
+        is_test = split[events] == 2
+        latest = np.full(last - first, np.iinfo(np.int64).min)
+        np.maximum.at(latest, rows[~is_test], times[events][~is_test])
+        has_history = np.bincount(rows[~is_test], minlength=last - first) > 0
+        tested += int(has_history[rows[is_test]].sum())
+        late += int((times[events] < latest[rows])[is_test].sum())
+    if not late:
+        return []
+    return [
+        f"columns.split: {late / tested:.1%} of the {tested:,} test events of queries with a "
+        "history are older than some of it, so the split is not one in time: a model is asked for "
+        "events whose future it has seen. Leave columns.split out, and split by time or "
+        "leave_last_out, to measure what comes next"
+    ]
+
+
 def own_item_notes(
     offsets: npt.NDArray[np.int64],
     items: npt.NDArray[np.int32],

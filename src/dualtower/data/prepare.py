@@ -18,7 +18,7 @@ from dualtower.data.core import core
 from dualtower.data.dataset import Dataset
 from dualtower.data.encode import Encoding, learn_features
 from dualtower.data.interactions import CONTEXT, Interactions, read_interactions
-from dualtower.data.notes import null_word_notes, order_note, own_item_notes
+from dualtower.data.notes import late_history_note, null_word_notes, order_note, own_item_notes
 from dualtower.data.side_tables import read_side_table
 from dualtower.data.sorting import write_sorted
 from dualtower.data.tables import Table, collect, open_table
@@ -191,6 +191,7 @@ def _build(
     notes = [*interactions.notes, *logs.notes, *queries.notes, *items.notes]
     if not (schema.timestamp or schema.position or schema.unordered):
         notes += order_note(logs.offsets, events.items, events.split)
+    notes += late_history_note(logs.offsets, events.times, events.split)
     notes += own_item_notes(logs.offsets, events.items, queries.columns)
     dropped = {**interactions.dropped, **logs.dropped}
     dataset = Dataset(
