@@ -1,6 +1,9 @@
 """`prepare` against a plain-Python implementation, and every choice that it makes."""
 
+import errno
 import json
+import os
+import resource
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -434,6 +437,27 @@ def test_lists_of_a_query_s_own_items_are_told(monkeypatch: pytest.MonkeyPatch, 
     dataset = Dataset.from_frames(log, queries=queries, schema=Schema(query_features=features))
     (note,) = dataset.source["notes"]
     assert note.startswith("columns.query_features 'history': the lists of 2 of 3 queries hold")
+
+
+def test_a_full_disk_is_no_fault_of_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sorting, "CHUNK_EVENTS", 1000)
+    random = np.random.default_rng(0)
+    log = pl.DataFrame({name: random.integers(0, 2**40, 3000) for name in ("user_id", "item_id")})
+    path = tmp_path / "log.parquet"
+    log.write_parquet(path)
+    config = RunConfig(data=DataConfig(interactions=str(path), dataset=str(tmp_path / "dataset")))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))  # a bucket has 1000 rows of 16 bytes
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            prepare(config, progress=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.errno == errno.EFBIG
+    assert Path(caught.value.filename).name == "scratch"
+    assert os.listdir(tmp_path) == ["log.parquet"]
 
 
 def test_a_filter_that_leaves_nothing() -> None:

@@ -1,3 +1,4 @@
+import errno
 import gzip
 from pathlib import Path
 from typing import Any
@@ -6,7 +7,7 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from dualtower.data.tables import open_table, require_columns
+from dualtower.data.tables import open_table, reading, require_columns, writing
 from dualtower.errors import DataError
 
 FRAME = pl.DataFrame({"user_id": [1, 2], "item_id": ["a", "b"]})
@@ -183,3 +184,29 @@ def test_missing_column_names_the_nearest_and_all_there_are() -> None:
     assert "The columns are: userid, item_id. Set columns.query_id" in message
     with pytest.raises(DataError, match=r"no column 'q' \(ids\)\. The columns .*\. Name it ids\."):
         require_columns(table, {"ids": "q"}, remedy="Name it {purpose}.")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pl.exceptions.ComputeError("IO error: No space left on device (os error 28)"),
+        OSError(errno.ENOSPC, "No space left on device"),
+    ],
+    ids=type,
+)
+def test_a_full_disk_is_told_as_such(error: Exception) -> None:
+    for into, name in ((None, None), (Path("scratch"), "scratch")):
+        with (
+            pytest.raises(OSError, match="No space left on device") as caught,
+            reading("log.csv", into=into),
+        ):
+            raise error
+        assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, name)
+
+
+def test_other_errors_of_reading_and_writing() -> None:
+    for error in (OSError(errno.EIO, "broken"), pl.exceptions.ComputeError("gone (os error 2)")):
+        with pytest.raises(DataError, match=r"log\.csv: cannot be read"), reading("log.csv"):
+            raise error
+    with pytest.raises(OSError, match=r"out\.parquet: odd"), writing(Path("out.parquet")):
+        raise pl.exceptions.ComputeError("odd")

@@ -1,3 +1,4 @@
+import errno
 from datetime import date
 from pathlib import Path
 
@@ -52,5 +53,6 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 def test_a_full_disk_is_reported() -> None:
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left") as caught:
         Vocabulary(pl.Series(["a", "b"])).save(Path("/dev/full"))
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, "/dev/full")

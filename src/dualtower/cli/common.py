@@ -36,8 +36,8 @@ class PlainErrors(TyperGroup):
         except DualtowerError as error:
             fail(str(error), status=2)
         except OSError as error:
-            if error.strerror is None:
-                raise
+            if error.strerror is None:  # of a library, which says it all in its text
+                fail(str(error) or type(error).__name__, status=1)
             fail(f"{error.filename or 'file system'}: {error.strerror}", status=1)
         except KeyboardInterrupt:
             note("stopped before it was done")

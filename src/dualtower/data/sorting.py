@@ -97,7 +97,7 @@ def _write_buckets(interactions: Interactions, boundaries: pl.Series, scratch: P
         return boundaries.search_sorted(queries, side="right").cast(pl.UInt32)
 
     number = pl.col("query").map_batches(bucket, return_dtype=pl.UInt32, is_elementwise=True)
-    with reading(interactions.table.name):
+    with reading(interactions.table.name, into=scratch):
         interactions.table.frame.with_columns(number.alias(BUCKET)).sink_parquet(
             pl.PartitionBy(scratch, key=BUCKET, include_key=False),
             compression="lz4",

@@ -1,8 +1,11 @@
 """Opening the user's tables lazily: files, folders and globs, or frames in memory."""
 
 import difflib
+import errno
 import glob
 import gzip
+import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +19,7 @@ from dualtower.errors import DataError
 PARQUET_MAGIC = b"PAR1"
 PARQUET_SUFFIXES = (".parquet", ".pq")
 TEXT_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 _READING_ERRORS = (pl.exceptions.PolarsError, OSError, UnicodeDecodeError, EOFError, ValueError)
 
 
@@ -71,16 +75,51 @@ def collect(table: Table, frame: pl.LazyFrame) -> pl.DataFrame:
 
 
 @contextmanager
-def reading(name: str) -> Iterator[None]:
-    """Turn an error of the reader into a `DataError` that names the table."""
+def reading(name: str, *, into: Path | None = None) -> Iterator[None]:
+    """Turn an error of the reader into a `DataError` that names the table.
+
+    Args:
+        name: what messages call the table.
+        into: where its rows are written to meanwhile, if they are.
+
+    Raises:
+        DataError: it cannot be read.
+        OSError: the disk takes no more of what is written.
+    """
     try:
         yield
     except _READING_ERRORS as error:
+        full = _disk_error(error, into)
+        if full is not None:
+            raise full from error
         lines = str(error).strip().splitlines()
         reason = lines[0] if lines else type(error).__name__
         raise DataError(
             f"{name}: cannot be read: {reason}; it may be damaged, truncated or of another format"
         ) from error
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an error of Polars' writers into an `OSError`, as other writers raise them."""
+    try:
+        yield
+    except pl.exceptions.PolarsError as error:
+        raise (_disk_error(error, path) or OSError(f"{path}: {error}")) from error
+
+
+def _disk_error(error: Exception, path: Path | None) -> OSError | None:
+    """The system's own error where a disk takes no more, which no reading gives; else None.
+
+    Polars says its number in a text: "underlying IO error: No space left on device (os error 28)".
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    said = re.search(r"\(os error (\d+)\)", str(error))
+    if number is None and said is not None:
+        number = int(said[1])
+    if number is None or number not in _DISK_ERRORS:
+        return None
+    return OSError(number, os.strerror(number), None if path is None else str(path))
 
 
 def require_columns(

@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from dualtower.data.tables import writing
+
 
 class Vocabulary:
     """Values of one column, numbered from 1; row 0 is the unknown.
@@ -47,10 +49,8 @@ class Vocabulary:
         Raises:
             OSError: it cannot be written.
         """
-        try:
+        with writing(path):
             self.values.to_frame().write_parquet(path)
-        except pl.exceptions.PolarsError as error:
-            raise OSError(f"{path}: {error}") from error
 
     @classmethod
     def load(cls, path: Path) -> "Vocabulary":

@@ -79,9 +79,10 @@ def write_table(scratch: Path, table: str, frame: pl.LazyFrame) -> int:
 
     Raises:
         DataError: what it comes from cannot be read to its end.
+        OSError: the disk is full.
     """
     path = table_path(scratch, table)
-    with reading(table):
+    with reading(table, into=path):
         frame.sink_parquet(path)
     return int(pl.scan_parquet(path).select(pl.len()).collect().item())
 

@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from dualtower.data.readers.fields import BYTE_ORDER_MARK, DAMAGED, check_file, open_bytes
+from dualtower.data.tables import writing
 from dualtower.errors import DataError
 from dualtower.progress import progress_bar
 
@@ -72,6 +73,7 @@ def write_records(
     Raises:
         DataError: no such file, empty, truncated or damaged, or a line is not a record; the message
             names the line.
+        OSError: the disk is full.
     """
     check_file(path)
     size = path.stat().st_size
@@ -82,7 +84,9 @@ def write_records(
         read = 0
         for number, block in enumerate(_blocks(path, content, parse, row)):
             frame = pl.DataFrame(block, schema=dict(schema), orient="row")
-            frame.write_parquet(scratch / f"{number:06}.parquet", compression="lz4")
+            part = scratch / f"{number:06}.parquet"
+            with writing(part):
+                frame.write_parquet(part, compression="lz4")
             bar.advance(raw.tell() - read)
             read = raw.tell()
     files = sorted(scratch.glob("*.parquet"))
