@@ -1,5 +1,6 @@
 """The validated configuration of a run: TOML on disk, pydantic in code."""
 
+import glob
 import os
 from collections.abc import Mapping
 from datetime import date
@@ -482,7 +483,8 @@ def _absolute(config: RunConfig, folder: Path) -> RunConfig:
         for name in names:
             value = getattr(part, name)
             if value is not None:
-                update[name] = os.path.normpath(folder / value)
+                base = glob.escape(str(folder)) if glob.has_magic(value) else folder
+                update[name] = os.path.normpath(Path(base) / value)
         return update
 
     paths = {

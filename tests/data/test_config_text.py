@@ -1,12 +1,14 @@
 from pathlib import Path
 
 import polars as pl
+import pytest
 
 from dualtower.config import RunConfig, load_config
 from dualtower.data.config_text import config_text
 from dualtower.data.discover import discover
 from dualtower.data.prepare import prepare
 from dualtower.data.splits import split
+from dualtower.errors import ConfigError
 from tests.data.test_discover import interactions, movies, write
 
 
@@ -65,3 +67,34 @@ def test_tables_in_a_folder_called_dataset_are_not_replaced_by_it(tmp_path: Path
     assert config.data.dataset == str(tmp_path / "dualtower-dataset")
     prepare(config, progress=False)
     assert (tables / "ratings.csv").is_file()
+
+
+def write_parts(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    log = interactions()
+    write(folder, "1.csv", log[:150])
+    write(folder, "2.csv", log[150:])
+
+
+def test_a_folder_of_like_files_may_hold_the_configuration_and_others(tmp_path: Path) -> None:
+    folder = tmp_path / "log [v2]"
+    write_parts(folder)
+    (folder / "README.md").write_text("about", encoding="utf-8")
+    output = folder / "dualtower.toml"
+    output.write_text(config_text(discover([folder]), output), encoding="utf-8")
+    for _ in range(2):  # the second time with a dataset beside the tables
+        config = load_config(output)
+        assert config.data.dataset == str(folder / "dataset")
+        assert prepare(config, progress=False).event_count == 300
+
+
+def test_a_configuration_among_the_files_of_a_table_is_refused(tmp_path: Path) -> None:
+    write_parts(tmp_path / "log" / "2024")
+    (tmp_path / "log" / "2025").mkdir()
+    write(tmp_path / "log" / "2025", "3.csv", interactions())
+    guess = discover([tmp_path / "log"])
+    with pytest.raises(ConfigError, match=r"data\.interactions: .* name a file elsewhere"):
+        config_text(guess, tmp_path / "log" / "dualtower.toml")
+    output = tmp_path / "dualtower.toml"
+    output.write_text(config_text(guess, output), encoding="utf-8")
+    assert prepare(load_config(output), progress=False).event_count == 600

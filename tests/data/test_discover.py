@@ -115,11 +115,11 @@ def test_without_telling_names_the_most_repeated_columns_count(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "dtype", [pl.Float64(), pl.Decimal(10, 0), pl.Enum([str(number) for number in range(30)])], ids=str
+    "dtype",
+    [pl.Float64(), pl.Decimal(10, 0), pl.Enum([str(number) for number in range(30)])],
+    ids=str,
 )
-def test_ids_of_any_type_that_prepare_takes_are_seen(
-    tmp_path: Path, dtype: pl.DataType
-) -> None:
+def test_ids_of_any_type_that_prepare_takes_are_seen(tmp_path: Path, dtype: pl.DataType) -> None:
     texts = isinstance(dtype, pl.Enum)
     frame = interactions().with_columns(
         pl.col(name).cast(pl.String if texts else pl.Int64).cast(dtype)

@@ -35,8 +35,8 @@ def test_a_folder_of_like_files_is_one_table_and_of_unlike_ones_several(tmp_path
     log.write_parquet(tmp_path / "2.parquet")
     (tmp_path / "README.md").write_text("about")
     assert [profile.rows for profile in profile_tables([tmp_path / "*.parquet"])] == [4]
-    (tmp_path / "README.md").unlink()
-    assert [profile.rows for profile in profile_tables([tmp_path])] == [4]
+    (profile,) = profile_tables([tmp_path])
+    assert (profile.rows, profile.path) == (4, str(tmp_path / "*.parquet"))
     log.drop("user_id").write_parquet(tmp_path / "3.parquet")
     profiles = profile_tables([tmp_path])
     assert [Path(profile.path).name for profile in profiles] == [
@@ -56,10 +56,23 @@ def test_a_folder_of_folders_is_a_table_each(tmp_path: Path) -> None:
             frame = pl.DataFrame({column: [part] for column in columns})
             frame.write_parquet(tmp_path / name / f"{part}.parquet")
     profiles = profile_tables([tmp_path])
-    assert [(profile.path, profile.rows) for profile in profiles] == [
-        (str(tmp_path / "items"), 2),
-        (str(tmp_path / "log"), 2),
+    assert [(profile.path, profile.name, profile.rows) for profile in profiles] == [
+        (str(tmp_path / "items" / "*.parquet"), "items", 2),
+        (str(tmp_path / "log" / "*.parquet"), "log", 2),
     ]
+
+
+def test_a_folder_is_named_itself_where_no_glob_stands_for_its_tables(tmp_path: Path) -> None:
+    log = pl.DataFrame({"user_id": [1, 1], "item_id": [2, 3]})
+    for day in ("day=1", "day=2"):
+        (tmp_path / "log" / day).mkdir(parents=True)
+        log.write_csv(tmp_path / "log" / day / "part.csv")
+    (profile,) = profile_tables([tmp_path / "log"])
+    assert (profile.path, profile.name) == (str(tmp_path / "log" / "**" / "*.csv"), "log")
+    (tmp_path / "log" / "_old").mkdir()
+    log.write_csv(tmp_path / "log" / "_old" / "part.csv")
+    (profile,) = profile_tables([tmp_path / "log"])
+    assert (profile.path, profile.rows) == (str(tmp_path / "log"), 4)
 
 
 def test_nothing_to_profile(tmp_path: Path) -> None:

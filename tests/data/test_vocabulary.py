@@ -45,9 +45,11 @@ def test_a_few_values_of_many(text: bool) -> None:
     assert everything.tolist() == list(range(1, 20_001))
 
 
-def test_saved_and_loaded(tmp_path: Path) -> None:
-    Vocabulary(pl.Series([3, 1])).save(tmp_path / "values.parquet")
-    loaded = Vocabulary.load(tmp_path / "values.parquet")
+@pytest.mark.parametrize("name", ["run", "run [2]"])
+def test_saved_and_loaded(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    Vocabulary(pl.Series([3, 1])).save(tmp_path / name / "values.parquet")
+    loaded = Vocabulary.load(tmp_path / name / "values.parquet")
     assert loaded.encode(pl.Series([1, 3])).tolist() == [2, 1]
 
 

@@ -48,6 +48,9 @@ def config_text(
         guess: what `discover` returned.
         output: where the text will be saved; the paths in it become relative to its folder.
         written_by: what its first line says.
+
+    Raises:
+        ConfigError: `output` is in a folder that a table is all of.
     """
     folder = output.resolve().parent
     lines = [
@@ -66,7 +69,7 @@ def config_text(
                 lines += _weight_lines(guess.weight_candidate)
                 continue
             if name == "data" and setting != "dataset" and value is not None:
-                value = os.path.relpath(Path(value).resolve(), folder)
+                value = _table_path(value, folder, setting)
             if (name, setting) in _WRITTEN:
                 value = _free_folder(folder, value, _WRITTEN[name, setting])
             reason = guess.reasons.get(f"{name}.{setting}")
@@ -77,6 +80,22 @@ def config_text(
             )
             lines.append(("" if written else "# ") + f"{setting} = {_toml(value)}")
     return "\n".join(lines) + "\n"
+
+
+def _table_path(path: str, folder: Path, setting: str) -> str:
+    """The path of a table as seen from the configuration's folder.
+
+    Raises:
+        ConfigError: what the run writes beside its configuration would be taken for the table's.
+    """
+    table = Path(path).resolve()
+    root = table.parents[1] if table.parent.name == "**" else table
+    if folder.is_relative_to(root):
+        raise ConfigError(
+            f"data.{setting}: {path} names all files in {root}, where the configuration and the "
+            "dataset would be written too; name a file elsewhere (--output)"
+        )
+    return os.path.relpath(table, folder)
 
 
 def _free_folder(folder: Path, name: str, format_name: str) -> str:

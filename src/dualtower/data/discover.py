@@ -72,7 +72,7 @@ def discover(tables: Sequence[str | Path]) -> Guess:
     profiles = profile_tables(tables)
     interactions, query, item = _find_interactions(profiles)
     reasons = {
-        "data.interactions": f"{Path(interactions.path).name} has {interactions.rows:,} rows with "
+        "data.interactions": f"{interactions.name} has {interactions.rows:,} rows with "
         f"both a query ({query.name}) and an item ({item.name})",
         "columns.query_id": _distinct(interactions, query),
         "columns.item_id": _distinct(interactions, item),
@@ -102,9 +102,7 @@ def discover(tables: Sequence[str | Path]) -> Guess:
             weight = None
     if items is not None:
         profile, key = items
-        reasons["data.items"] = (
-            f"{Path(profile.path).name} has one row per {key.name} ({profile.rows:,})"
-        )
+        reasons["data.items"] = f"{profile.name} has one row per {key.name} ({profile.rows:,})"
         values["item_id_in_items"] = key.name if key.name != item.name else None
         category = guess_category(profile, key)
         if category is not None:
@@ -117,9 +115,7 @@ def discover(tables: Sequence[str | Path]) -> Guess:
         reasons |= {f"columns.item_features.{name}": why for name, why in found.items()}
     if queries is not None:
         profile, key = queries
-        reasons["data.queries"] = (
-            f"{Path(profile.path).name} has one row per {key.name} ({profile.rows:,})"
-        )
+        reasons["data.queries"] = f"{profile.name} has one row per {key.name} ({profile.rows:,})"
         values["query_id_in_queries"] = key.name if key.name != query.name else None
         item_ids = interactions.sample[item.name]
         features, found = guess_features(profile, {key.name}, item_ids)

@@ -1,5 +1,6 @@
 """What can be seen of a table without being told: names, types, uniqueness, cardinality."""
 
+import glob
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +8,14 @@ from pathlib import Path
 
 import polars as pl
 
-from dualtower.data.tables import Table, collect, find_files, open_table
+from dualtower.data.tables import (
+    PARQUET_SUFFIXES,
+    TEXT_SUFFIXES,
+    Table,
+    collect,
+    find_files,
+    open_table,
+)
 from dualtower.errors import DataError
 
 SAMPLE_ROWS = 1_000_000
@@ -72,15 +80,22 @@ class Profile:
     """A table and its columns."""
 
     path: str
+    """File, folder or glob, as a configuration names it."""
     table: Table
     sample: pl.DataFrame
     rows: int
     columns: tuple[Column, ...]
 
     @property
+    def name(self) -> str:
+        """The name of its file, or of the folder whose files it is."""
+        path = Path(self.path)
+        return _root(path).resolve().name if path.name.startswith("*") else path.name
+
+    @property
     def words(self) -> tuple[str, ...]:
-        """The words of its file name."""
-        return words(Path(self.path).name.split(".")[0])
+        """The words of its name."""
+        return words(self.name.split(".")[0])
 
     def column(self, name: str) -> Column:
         """The column of that name."""
@@ -90,8 +105,9 @@ class Profile:
 def profile_tables(paths: Sequence[str | Path]) -> list[Profile]:
     """Profiles of files, globs, or the tables in folders.
 
-    A folder whose files all have the same columns is one table; otherwise each of its files and
-    folders is, and files that are no tables are passed over.
+    A folder whose tables all have the same columns is one table, named by a glob, so that other
+    files may lie beside its own; otherwise each of its files and folders is a table. Files that are
+    no tables are passed over.
 
     Raises:
         DataError: a path does not exist, a table cannot be read, or there is none.
@@ -136,7 +152,7 @@ def _profile_folder(folder: Path) -> list[Profile]:
         raise DataError(f"{folder}: holds no Parquet, CSV or TSV file")
     columns = {frozenset(open_table(file, "table").schema.names()) for file in files}
     if len(files) > 1 and len(columns) == 1:
-        return [_profile(str(folder))]
+        return [_profile(_pattern(folder, files))]
     parts = dict.fromkeys(folder / file.relative_to(folder).parts[0] for file in files)
     return [
         profile
@@ -145,8 +161,26 @@ def _profile_folder(folder: Path) -> list[Profile]:
     ]
 
 
+def _pattern(folder: Path, files: Sequence[Path]) -> str:
+    """The glob of a folder's tables, or the folder where no glob stands for these alone."""
+    ending = next(
+        ending
+        for ending in (*PARQUET_SUFFIXES, *TEXT_SUFFIXES)
+        if files[0].name.lower().endswith(ending)
+    )
+    name = f"*{files[0].name[-len(ending) :]}"
+    inner = name if all(file.parent == folder for file in files) else f"**/{name}"
+    pattern = str(Path(glob.escape(str(folder))) / inner)
+    return pattern if find_files(pattern, "tables") == tuple(files) else str(folder)
+
+
+def _root(pattern: Path) -> Path:
+    """The folder that `_pattern` is of."""
+    return pattern.parents[1] if pattern.parent.name == "**" else pattern.parent
+
+
 def _looks_like_table(file: Path) -> bool:
-    return file.name.lower().endswith((".parquet", ".pq", ".csv", ".tsv", ".csv.gz", ".tsv.gz"))
+    return file.name.lower().endswith((*PARQUET_SUFFIXES, *TEXT_SUFFIXES))
 
 
 def _profile(path: str) -> Profile:

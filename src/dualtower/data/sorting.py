@@ -53,7 +53,7 @@ def write_sorted(
     if len(starts) > 1:
         _write_buckets(interactions, queries["value"].gather(starts[1:]), scratch)
         frames = [
-            pl.scan_parquet(sorted((scratch / f"{BUCKET}={number}").glob("*.parquet")))
+            pl.scan_parquet(sorted((scratch / f"{BUCKET}={number}").glob("*.parquet")), glob=False)
             for number in range(len(starts))
         ]
     bar.advance(total)

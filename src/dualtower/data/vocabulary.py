@@ -55,7 +55,7 @@ class Vocabulary:
     @classmethod
     def load(cls, path: Path) -> "Vocabulary":
         """Read what `save` wrote."""
-        return cls(pl.read_parquet(path)["value"])
+        return cls(pl.read_parquet(path, glob=False)["value"])
 
     def _cast(self, values: pl.Series) -> pl.Series:
         dtype = self.values.dtype

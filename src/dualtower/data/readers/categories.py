@@ -34,7 +34,7 @@ def with_few_categories(
     Returns:
         The items, not read yet, and the number of counted items by category, the largest first.
     """
-    events = pl.scan_parquet(interactions).group_by(item_id).len(name=_EVENTS)
+    events = pl.scan_parquet(interactions, glob=False).group_by(item_id).len(name=_EVENTS)
     items = (
         items.with_columns(many.alias(_MANY))
         .unique(item_id, keep="first", maintain_order=True)

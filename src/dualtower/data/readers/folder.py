@@ -84,7 +84,7 @@ def write_table(scratch: Path, table: str, frame: pl.LazyFrame) -> int:
     path = table_path(scratch, table)
     with reading(table, into=path):
         frame.sink_parquet(path)
-    return int(pl.scan_parquet(path).select(pl.len()).collect().item())
+    return int(pl.scan_parquet(path, glob=False).select(pl.len()).collect().item())
 
 
 def finish(

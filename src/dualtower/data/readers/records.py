@@ -92,7 +92,7 @@ def write_records(
     files = sorted(scratch.glob("*.parquet"))
     if not files:
         raise DataError(f"{path}: has no records; at least one is needed")
-    return pl.scan_parquet(files)
+    return pl.scan_parquet(files, glob=False)
 
 
 def identifier(record: Record, key: str) -> str:
