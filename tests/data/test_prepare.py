@@ -500,6 +500,29 @@ def test_a_fault_leaves_the_old_dataset(tmp_path: Path) -> None:
     assert sorted(file.name for file in tmp_path.iterdir()) == ["dataset", "log.parquet"]
 
 
+def test_a_dataset_that_is_current_is_told_without_opening_the_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a CSV, opening reads all rows for their types."""
+    for name in ("log", "items"):
+        (tmp_path / f"{name}.csv").write_text("user_id,item_id\n1,2\n")
+    config = RunConfig(
+        data=DataConfig(
+            interactions=str(tmp_path / "log.csv"),
+            items=str(tmp_path / "items.csv"),
+            dataset=str(tmp_path / "dataset"),
+        )
+    )
+    prepare(config, progress=False)
+    monkeypatch.setattr(module, "open_table", None)
+    assert stale_reason(config) is None
+    (tmp_path / "items.csv").write_text("user_id,item_id\n1,3\n")
+    assert "tables were changed" in str(stale_reason(config))
+    (tmp_path / "items.csv").unlink()
+    with pytest.raises(DataError, match=r"items\.csv: no such file"):
+        stale_reason(config)
+
+
 def test_what_makes_a_dataset_stale(tmp_path: Path) -> None:
     path = tmp_path / "log.parquet"
     log = pl.DataFrame({"user_id": [1, 1], "item_id": [1, 2]})

@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from dualtower.data.interactions import CONTEXT, Interactions, read_interactions
 from dualtower.data.notes import late_history_note, null_word_notes, order_note, own_item_notes
 from dualtower.data.side_tables import read_side_table
 from dualtower.data.sorting import write_sorted
-from dualtower.data.tables import Table, collect, open_table
+from dualtower.data.tables import Table, collect, find_files, open_table
 from dualtower.data.vocabulary import Vocabulary
 from dualtower.errors import BundleError, ConfigError, DataError
 from dualtower.files import (
@@ -59,7 +59,7 @@ def prepare(config: RunConfig | str | Path, *, progress: bool = True) -> Dataset
         config = load_config(config)
     tables = _open(config)
     with replacing_folder(config.data.dataset, storage.FORMAT) as folder:
-        source = {"files": _fingerprints(tables), "settings": _settings(config)}
+        source = {"files": _fingerprints(_files(tables)), "settings": _settings(config)}
         _build(tables, config.columns, config.filter, folder, source, progress)
     return storage.load(config.data.dataset)
 
@@ -82,7 +82,7 @@ def from_frames(
         schema = default_schema(tables)
     with tempfile.TemporaryDirectory(prefix="dualtower-") as name:
         folder = Path(name)
-        source = {"files": _fingerprints(tables)}
+        source = {"files": _fingerprints(_files(tables))}
         _build(tables, schema, filter or FilterConfig(), folder, source, True)
         return storage.load(folder, in_memory=True)
 
@@ -138,7 +138,8 @@ def stale_reason(config: RunConfig) -> str | None:
         return str(error)
     if source.get("settings") != _settings(config):
         return "columns or filter were changed since it was prepared"
-    if source.get("files") != _fingerprints(_open(config)):
+    files = {what: find_files(path, what) for what, path in _table_paths(config).items()}
+    if source.get("files") != _fingerprints(files):
         return "the tables were changed since it was prepared"
     return None
 
@@ -340,19 +341,27 @@ def _keep_core(logs: _Logs, schema: Schema, filter: FilterConfig, folder: Path) 
 
 def _open(config: RunConfig) -> dict[str, Table]:
     ids = id_columns(config.columns)
-    tables = {}
-    for what in ("interactions", "items", "queries"):
-        path = getattr(config.data, what)
-        if path is not None:
-            tables[what] = open_table(path, what, id_columns=ids)
-    return tables
-
-
-def _fingerprints(tables: Mapping[str, Table]) -> dict[str, list[dict[str, str]]]:
     return {
-        what: [{"name": file.name, "sha256": sha256(file)} for file in table.files]
-        for what, table in tables.items()
+        what: open_table(path, what, id_columns=ids) for what, path in _table_paths(config).items()
     }
+
+
+def _table_paths(config: RunConfig) -> dict[str, str]:
+    data = config.data
+    paths = {"interactions": data.interactions, "items": data.items, "queries": data.queries}
+    return {what: path for what, path in paths.items() if path is not None}
+
+
+def _fingerprints(tables: Mapping[str, Sequence[Path]]) -> dict[str, list[dict[str, str]]]:
+    """Name and SHA-256 of the files of each table."""
+    return {
+        what: [{"name": file.name, "sha256": sha256(file)} for file in files]
+        for what, files in tables.items()
+    }
+
+
+def _files(tables: Mapping[str, Table]) -> dict[str, Sequence[Path]]:
+    return {what: table.files for what, table in tables.items()}
 
 
 def _settings(config: RunConfig) -> dict[str, Any]:
