@@ -11,8 +11,10 @@ import pytest
 from pydantic import SecretStr
 
 from dualtower import models
-from dualtower.errors import StoreUnsureError
+from dualtower.errors import StoreError, StoreUnsureError
 from dualtower.experiments.assignment import Arm, Experiment
+from dualtower.serving import server as servers
+from dualtower.serving.refusals import Refusals
 from dualtower.serving.server import Server, open_deck
 from dualtower.serving.settings import ServeConfig
 from dualtower.serving.store import open_store
@@ -40,7 +42,7 @@ def test_the_watch_loads_what_was_replaced(tmp_path: Path) -> None:
     server = Server(open_deck(folder, store, None), store, ServeConfig(), notes.append)
     with local_client(server) as client:
         assert client.portal is not None
-        refused: dict[str | None, Any] = {}
+        refused = Refusals()
         client.portal.call(server.reload_changed, refused)
         assert notes == []
         save_plane(folder)
@@ -56,13 +58,46 @@ def test_the_watch_loads_what_was_replaced(tmp_path: Path) -> None:
         assert client.post("/recommend", json={"query_id": "q1"}).status_code == 200
 
 
+def test_the_watch_tries_again_after_a_fault_that_says_nothing_of_the_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes, seconds, calls = list[str](), 0.0, 0
+    load = servers.load_served
+    faults: list[Exception] = [StoreError("the database restarts"), MemoryError("no more")]
+
+    def failing(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if faults:
+            raise faults.pop(0)
+        return load(*arguments)
+
+    server = make_server(tmp_path)
+    server._note = notes.append
+    first = server.deck.of_arm(None)
+    monkeypatch.setattr(servers, "load_served", failing)
+    refusals = Refusals(lambda: seconds)
+    with local_client(server) as client:
+        assert client.portal is not None
+        save_plane(tmp_path / "bundle")
+        for now, wanted in ((0.0, 1), (9.9, 1), (10.0, 2), (29.9, 2), (30.0, 3)):
+            assert server.deck.of_arm(None) is first
+            seconds = now
+            client.portal.call(server.reload_changed, refusals)
+            assert calls == wanted
+    assert server.deck.of_arm(None) is not first
+    assert "tried again in 10 s (StoreError: the database restarts)" in notes[0]
+    assert "tried again in 20 s (BundleError: the bundle cannot be loaded: no more)" in notes[1]
+    assert notes[2:] == [f"{tmp_path / 'bundle'}: the new bundle serves"]
+
+
 def test_the_watch_sees_what_was_replaced_before_it_began(tmp_path: Path) -> None:
     server = make_server(tmp_path)
     first = server.deck.of_arm(None)
     save_plane(tmp_path / "bundle")
     with local_client(server) as client:
         assert client.portal is not None
-        client.portal.call(server.reload_changed, {})
+        client.portal.call(server.reload_changed, Refusals())
     assert server.deck.of_arm(None) is not first
 
 
@@ -75,7 +110,7 @@ def test_the_watch_leaves_alone_what_was_asked_for(tmp_path: Path) -> None:
         save_plane(tmp_path / "bundle")  # what was served, replaced just before
         assert client.post("/bundle", json={"path": "other"}).status_code == 200
         asked_for = server.deck.of_arm(None)
-        client.portal.call(server.reload_changed, {})
+        client.portal.call(server.reload_changed, Refusals())
         assert server.deck.of_arm(None) is asked_for
     assert asked_for.folder == other
 
@@ -86,7 +121,7 @@ def test_what_the_watch_replaces_is_let_go_of_beside_the_answers(tmp_path: Path)
     with local_client(server) as client:
         assert client.portal is not None
         save_plane(tmp_path / "bundle")
-        client.portal.call(server.reload_changed, {})
+        client.portal.call(server.reload_changed, Refusals())
         gc.collect()
         assert len(threads) == 1
         assert threads[0] not in (client.portal.call(get_ident), get_ident())

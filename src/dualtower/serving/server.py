@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from dualtower.errors import ConfigError, DataError, DualtowerError
+from dualtower.errors import ConfigError, DataError
 from dualtower.experiments.assignment import Experiment
 from dualtower.experiments.observations import NOTHING_KINDS
 from dualtower.serving.bodies import RecommendBody
@@ -20,6 +20,7 @@ from dualtower.serving.engine import Answer
 from dualtower.serving.event import LONGEST_EVENT_ID, SENT_KINDS, Event, Id
 from dualtower.serving.metrics import Metrics
 from dualtower.serving.ranking import Ranking, RankingTask, first_within
+from dualtower.serving.refusals import Refusals
 from dualtower.serving.settings import ServeConfig
 from dualtower.serving.store import EventStore
 from dualtower.serving.writer import EventWriter
@@ -222,7 +223,7 @@ class Server:
         try:
             served = await asyncio.to_thread(load_quietly, lambda: load_served(folder, self.store))
             await self._catch_up_and_place(arm, served)
-        except DualtowerError:
+        except Exception:
             self.metrics.swaps["refused"] += 1
             raise
         self.metrics.swaps["loaded"] += 1
@@ -303,39 +304,43 @@ class Server:
             self.metrics.events[event.kind, names[0] or "", names[1] or ""] += 1
 
     async def _watch(self) -> None:
-        refused: dict[str | None, Stamp] = {}
+        refusals = Refusals()
         while True:
             await asyncio.sleep(self.settings.watch_seconds)
-            await self.reload_changed(refused)
+            await self.reload_changed(refusals)
 
-    async def reload_changed(self, refused: dict[str | None, Stamp]) -> None:
+    async def reload_changed(self, refusals: Refusals) -> None:
         """Load again what was replaced on disk since it was loaded.
 
         Args:
-            refused: the stamp of what each arm refused, not to be tried again; brought up to date.
+            refusals: what is not to be tried, or not yet; brought up to date.
         """
         for arm in list(self.deck.arms()):
             # Looked at under the lock: another request may give the arm another folder.
             async with self._swapping:
-                changed = self._changed(arm, refused)
+                changed = self._changed(arm, refusals)
                 if changed is None:
                     continue
                 folder, stamp = changed
                 try:
                     await self._exchange(folder, arm)
-                except DualtowerError as error:
-                    refused[arm] = stamp
-                    self._note(f"refused, the old bundle stays: {error}")
+                except Exception as error:  # whatever it is, the watch goes on
+                    pause = refusals.add(arm, stamp, error)
+                    if pause is None:
+                        self._note(f"refused, the old bundle stays: {error}")
+                    else:
+                        self._note(
+                            f"{folder}: not loaded, the old bundle stays; tried again in "
+                            f"{pause:g} s ({type(error).__name__}: {error})"
+                        )
                 else:
                     self._note(f"{folder}: the new bundle serves")
 
-    def _changed(
-        self, arm: str | None, refused: dict[str | None, Stamp]
-    ) -> tuple[Path, Stamp] | None:
+    def _changed(self, arm: str | None, refusals: Refusals) -> tuple[Path, Stamp] | None:
         """The folder of an arm and its stamp, where another bundle lies there than is served."""
         served = self.deck.of_arm(arm)
         stamp = stamp_of(served.folder)
-        if stamp is None or stamp in (served.stamp, refused.get(arm)):
+        if stamp is None or stamp == served.stamp or refusals.holds(arm, stamp):
             return None
         return served.folder, stamp
 
