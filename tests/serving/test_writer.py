@@ -1,4 +1,5 @@
 import asyncio
+import itertools
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -59,6 +60,29 @@ def test_events_that_wait_together_are_committed_together() -> None:
     assert asyncio.run(work()) == [[True, True], [False, True]]
     assert store.groups == [["a", "b", "b", "c"]]
     assert applied == ["a", "b", "c"]
+
+
+def test_others_get_their_turn_while_a_group_is_applied() -> None:
+    turns = list[int]()
+
+    async def other() -> None:
+        while True:
+            turns.append(0)
+            await asyncio.sleep(0)
+
+    async def work() -> list[bool]:
+        writer = EventWriter(Memory(), lambda events: turns.append(len(events)))
+        writer.start()
+        beside = asyncio.create_task(other())
+        found = await writer.write([event(str(number)) for number in range(20)])
+        beside.cancel()
+        await writer.stop()
+        return found
+
+    assert asyncio.run(work()) == [True] * 20
+    assert [turn for turn in turns if turn] == [8, 8, 4]
+    places = [place for place, turn in enumerate(turns) if turn]
+    assert all(0 in turns[first:last] for first, last in itertools.pairwise(places))
 
 
 def test_only_so_many_events_wait(monkeypatch: pytest.MonkeyPatch) -> None:

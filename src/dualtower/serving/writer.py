@@ -8,6 +8,8 @@ from dualtower.serving.event import Event
 from dualtower.serving.store import EventStore
 
 _MOST_TOGETHER = 1_024
+_APPLIED_AT_ONCE = 8
+"""Events; one of a new item takes a run of the item tower, about as long as an answer."""
 MOST_WAITING = 100_000
 """Events; with so many a store that hangs takes some hundred megabytes of memory, and no more."""
 
@@ -28,7 +30,8 @@ class EventWriter:
 
         Args:
             store: of the events.
-            apply: gets the new ones in the order of their commit.
+            apply: gets the new ones in the order of their commit, a few at a time, between which
+                other requests get their turn.
             renew: awaited before that, where a group before may have been written without being
                 applied: brings what was applied up to the store, this group not included.
         """
@@ -114,7 +117,10 @@ class EventWriter:
                 await self._renew()
             self._unsure = False
             fresh = await asyncio.to_thread(self._store.append, together)
-            self._apply([event for event, new in zip(together, fresh, strict=True) if new])
+            applied = [event for event, new in zip(together, fresh, strict=True) if new]
+            for start in range(0, len(applied), _APPLIED_AT_ONCE):
+                self._apply(applied[start : start + _APPLIED_AT_ONCE])
+                await asyncio.sleep(0)  # requests get their turn
         except Exception as error:
             self._unsure |= isinstance(error, StoreUnsureError)
             for _, future in group:
