@@ -1,6 +1,7 @@
 import errno
-from datetime import date
+from datetime import UTC, date, datetime, time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -29,6 +30,48 @@ def test_values_of_another_type_only_where_nothing_is_lost() -> None:
     assert texts.encode(pl.Series([7, 8])).tolist() == [2, 0]
     days = Vocabulary(pl.Series([date(2024, 5, 1)]))
     assert days.encode(pl.Series([date(2024, 5, 1), date(2024, 5, 2)])).tolist() == [1, 0]
+
+
+MORNING = datetime(2024, 5, 1, 6, 30)
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "texts"),
+    [
+        (True, pl.Boolean, ["true"]),
+        (date(2024, 5, 1), pl.Date, ["2024-05-01"]),
+        (time(6, 30), pl.Time, ["06:30:00", "06:30"]),
+        (MORNING, pl.Datetime("us"), ["2024-05-01T06:30:00", "2024-05-01 06:30:00.000000"]),
+        (
+            MORNING.replace(tzinfo=UTC),
+            pl.Datetime("ms", "Europe/Zurich"),
+            ["2024-05-01T08:30:00+02:00", "2024-05-01T06:30:00Z"],
+        ),
+    ],
+)
+def test_texts_of_values_that_are_no_texts(value: Any, dtype: Any, texts: list[str]) -> None:
+    vocabulary = Vocabulary(pl.Series([value], dtype=dtype))
+    shown = vocabulary.values.cast(pl.String).to_list()
+    assert vocabulary.encode(pl.Series([*texts, *shown])).tolist() == [1] * (len(texts) + 1)
+    others = pl.Series(["", "yes", "True", "2024-05", "2024-05-02", "06:31", None])
+    assert vocabulary.encode(others).tolist() == [0] * 7
+    assert vocabulary.encode(pl.Series([0, 5])).tolist() == [0, 0]
+
+
+def test_a_time_with_a_zone_is_none_without() -> None:
+    vocabulary = Vocabulary(pl.Series([MORNING]))
+    assert vocabulary.encode(pl.Series(["2024-05-01T06:30:00Z"])).tolist() == [0]
+    days = Vocabulary(pl.Series([date(2024, 5, 1)]))
+    assert days.encode(pl.Series([datetime(2024, 5, 1), MORNING])).tolist() == [1, 0]
+
+
+def test_truth_and_numbers() -> None:
+    flags = Vocabulary(pl.Series([False, True]))
+    assert flags.encode(pl.Series([0, 1, 2])).tolist() == [1, 2, 0]
+    assert flags.encode(pl.Series([True, None])).tolist() == [2, 0]
+    assert Vocabulary(pl.Series([7, 1])).encode(pl.Series([True, False])).tolist() == [2, 0]
+    assert Vocabulary(pl.Series(["true"])).encode(pl.Series([True, False])).tolist() == [1, 0]
+    assert Vocabulary(pl.Series([b"x"])).encode(pl.Series([date(2024, 5, 1)])).tolist() == [0]
 
 
 @pytest.mark.parametrize("text", [True, False])

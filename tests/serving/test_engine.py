@@ -1,3 +1,5 @@
+from dataclasses import replace
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -8,6 +10,7 @@ import torch
 from dualtower.config import IndexConfig
 from dualtower.data.columns import FeatureColumn
 from dualtower.data.dataset import Dataset
+from dualtower.data.vocabulary import Vocabulary
 from dualtower.errors import ConfigError, DataError
 from dualtower.models.dat import DAT
 from dualtower.models.mind import MIND
@@ -22,6 +25,7 @@ from dualtower.serving.event import Event
 from dualtower.serving.live import LiveState
 from dualtower.serving.tower import QueryTower
 from tests.helpers import tiny_dataset
+from tests.retrieval.vectors import SumOfHistory
 from tests.serving.bundles import PLANE, plane_bundle
 
 
@@ -82,6 +86,47 @@ def test_categories_and_quotas(engine: Engine) -> None:
 def test_categories_by_item(engine: Engine) -> None:
     assert engine.categories_of(["i4", "i1", "i5", "what?"]) == ["cake", "tea", None, None]
     assert engine.categories_of([]) == []
+
+
+def test_categories_that_are_no_texts() -> None:
+    data = tiny_dataset([[1], [2]], item_count=5, categories=["a", "b", "a", None])
+    flags = replace(data, category_vocabulary=Vocabulary(pl.Series([True, False])))
+    bundle = Bundle.build(SumOfHistory.of(data.space(), PLANE[:5]), flags, progress=False)
+    engine = Engine(bundle)
+    for given in (True, "true"):
+        assert items(engine.recommend("q1", category=given)) == ["i3"]
+        assert bundle.recommend(["q1"], category=given)["item_id"].to_list() == ["i3"]
+    assert items(engine.recommend("q1", category=[False, "true"])) == ["i2", "i3"]
+    assert items(engine.recommend("q1", quota={"true": 1, "false": 1})) == ["i2", "i3"]
+    assert engine.categories_of(["i1", "i2", "i4"]) == ["true", "false", None]
+    with pytest.raises(DataError, match=r"category: 'yes' is not one of the 2 .* false"):
+        engine.recommend("q1", category="yes")
+    days = replace(
+        data, category_vocabulary=Vocabulary(pl.Series([date(2024, 5, 1), date(1, 1, 1)]))
+    )
+    engine = Engine(Bundle.build(SumOfHistory.of(data.space(), PLANE[:5]), days, progress=False))
+    assert items(engine.recommend("q1", category="2024-05-01")) == ["i3"]
+    with pytest.raises(DataError, match=r"category: 'May' is not one of the 2"):
+        engine.recommend("q1", category="May")
+
+
+def test_a_feature_that_is_true_or_false() -> None:
+    schema = Schema(query_features=(Feature(name="member", kind=FeatureKind.CATEGORICAL),))
+    rows = np.array([0, 1, 2], dtype=np.int32)
+    data = tiny_dataset(
+        [[1], [2]],
+        item_count=5,
+        schema=schema,
+        query_features={"member": FeatureColumn(schema.query_features[0], rows)},
+        feature_vocabularies={"query/member": Vocabulary(pl.Series([False, True]))},
+    )
+    engine = Engine(built(TwoTower(), data))
+    scores = {
+        given: engine.recommend(None, 4, features={"member": given})[1].tolist()
+        for given in (True, "true", "false", "what?", None)
+    }
+    assert scores[True] == scores["true"] != scores["false"]
+    assert scores["what?"] == scores[None]
 
 
 def test_rows_of_queries(engine: Engine) -> None:

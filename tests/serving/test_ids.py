@@ -1,3 +1,5 @@
+from datetime import date
+
 import numpy as np
 import polars as pl
 import pytest
@@ -16,6 +18,7 @@ from dualtower.serving.ids import RowOfId, ids_of_rows
         pl.Series([7, 1], dtype=pl.Int32),
         pl.Series([7, 2**64 - 1], dtype=pl.UInt64),
         pl.Series([1.5, 2.0]),
+        pl.Series([False, True]),
         pl.Series([], dtype=pl.String),
     ],
 )
@@ -27,7 +30,17 @@ def test_rows_are_those_of_the_vocabulary(values: pl.Series) -> None:
     for unknown in ("c", "aaa", 99, -(2**63), 2**63 - 1):
         assert row_of(unknown) == vocabulary.encode(pl.Series([unknown]))[0]
     ids = ids_of_rows(vocabulary, np.arange(1, len(vocabulary)))
-    assert [str(value) for value in ids] == [str(value) for value in values]
+    assert [str(value) for value in ids] == values.cast(pl.String).to_list()
+    np.testing.assert_array_equal(row_of.rows(ids.tolist()), np.arange(1, len(vocabulary)))
+    assert len(row_of.rows([])) == 0
+
+
+def test_dates_and_truth_are_found_by_their_texts() -> None:
+    days = RowOfId(Vocabulary(pl.Series([date(2024, 5, 1), date(2024, 5, 2)])))
+    np.testing.assert_array_equal(days.rows(["2024-05-02", "2024-05", 5, "x"]), [2, 0, 0, 0])
+    for values in (pl.Series(["true", "x"]), pl.Series([True, False]), pl.Series([1, 0])):
+        assert RowOfId(Vocabulary(values))(True) == 1
+        assert RowOfId(Vocabulary(values))(False) == (0 if values.dtype == pl.String else 2)
 
 
 def test_a_value_of_another_type_is_cast_where_nothing_is_lost() -> None:

@@ -1,5 +1,6 @@
 """The unique values of an id or feature column, and the row each one has."""
 
+from datetime import UTC, date, datetime, time
 from functools import cached_property
 from pathlib import Path
 
@@ -14,7 +15,8 @@ class Vocabulary:
     """Values of one column, numbered from 1; row 0 is the unknown.
 
     Values keep their type (integer, string, …). A value of another type than the vocabulary's is
-    cast when that loses nothing ("12" for 12) and is unknown otherwise.
+    cast when that loses nothing ("12" for 12) and is unknown otherwise. The texts of a boolean are
+    "true" and "false", those of a date or time as in ISO 8601.
     """
 
     def __init__(self, values: pl.Series) -> None:
@@ -58,13 +60,21 @@ class Vocabulary:
         return cls(pl.read_parquet(path, glob=False)["value"])
 
     def _cast(self, values: pl.Series) -> pl.Series:
-        dtype = self.values.dtype
-        if values.dtype.is_nested():
-            return pl.Series([None] * len(values), dtype=dtype)
-        cast = values.cast(dtype, strict=False)
-        if values.dtype.is_numeric() and dtype.is_numeric():
-            same = cast.cast(values.dtype, strict=False) == values
-            cast = cast.to_frame().select(pl.when(same).then(pl.first())).to_series()
+        dtype, given = self.values.dtype, values.dtype
+        if given == dtype:
+            return values
+        if given == pl.String and dtype in _PARSED:
+            return _parsed(values, dtype)
+        unknown = pl.Series([None] * len(values), dtype=dtype)
+        if given.is_nested() or (dtype.is_temporal() and not given.is_temporal()):
+            return unknown
+        try:
+            cast = values.cast(dtype, strict=False)
+            if (_is_number(given) and _is_number(dtype)) or given.is_temporal():
+                same = cast.cast(given, strict=False) == values
+                cast = cast.to_frame().select(pl.when(same).then(pl.first())).to_series()
+        except pl.exceptions.PolarsError:  # of types that have nothing in common
+            return unknown
         return cast
 
     @property
@@ -84,3 +94,38 @@ class Vocabulary:
         """The values in order, and the row of each."""
         order = self.values.arg_sort()
         return self.values.gather(order), order.to_numpy().astype(np.int64) + 1
+
+
+_PARSED = (pl.Boolean, pl.Date, pl.Datetime, pl.Time)
+"""Types that Polars does not cast texts to."""
+
+
+def _is_number(dtype: pl.DataType) -> bool:
+    return dtype.is_numeric() or dtype == pl.Boolean
+
+
+def _parsed(texts: pl.Series, dtype: pl.DataType) -> pl.Series:
+    """Texts as one of the types of `_PARSED`; null where one is none."""
+    if dtype == pl.Boolean:
+        return texts.replace_strict(
+            {"true": True, "false": False}, default=None, return_dtype=pl.Boolean
+        )
+    zone = dtype.time_zone if isinstance(dtype, pl.Datetime) else None
+
+    def read(text: str | None) -> date | time | None:
+        try:
+            if text is None:
+                return None
+            if dtype == pl.Date:
+                return date.fromisoformat(text)
+            if dtype == pl.Time:
+                return time.fromisoformat(text)
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            return None
+        if (moment.tzinfo is None) != (zone is None):
+            return None
+        return moment if zone is None else moment.astimezone(UTC)
+
+    # A request holds few, and what a table holds is rarely of another type than the vocabulary.
+    return pl.Series([read(text) for text in texts], dtype=dtype)

@@ -29,7 +29,7 @@ class RecommendBody(msgspec.Struct, forbid_unknown_fields=True):
     n: int = 100
     exclude_seen: bool = True
     exclude: list[BodyId] = []
-    category: BodyId | list[BodyId] | None = None
+    category: bool | BodyId | list[bool | BodyId] | None = None
     quota: dict[Annotated[str, msgspec.Meta(max_length=LONGEST_ID)], int] | None = None
     history: list[BodyId] | None = None
     features: dict[str, Value] | None = None

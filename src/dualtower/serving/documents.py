@@ -27,8 +27,10 @@ class RecommendBody(_Body):
     """Leave out the items of the query's history."""
     exclude: list[DocumentedId] = Field(default=[], examples=[["i7"]])
     """Items left out besides."""
-    category: DocumentedId | list[DocumentedId] | None = Field(default=None, examples=["tea"])
-    """Only items of this category, or of any in a list."""
+    category: bool | DocumentedId | list[bool | DocumentedId] | None = Field(
+        default=None, examples=["tea"]
+    )
+    """Only items of this category, or of any in a list; true and false where categories are."""
     quota: dict[Annotated[str, Field(max_length=LONGEST_ID)], int] | None = Field(
         default=None, examples=[None]
     )

@@ -189,8 +189,7 @@ class Engine:
         """The categories of items, as texts; None where an item is unknown or has none."""
         encoder = self.bundle.encoder
         rows = encoder.item_categories[self._row_of_item.rows(items)]
-        names = encoder.category_vocabulary.decode(rows).to_list()
-        return [None if name is None else str(name) for name in names]
+        return encoder.category_vocabulary.decode(rows).cast(pl.String).to_list()
 
     def history_of(self, row: int) -> npt.NDArray[np.int32]:
         """Item rows of the stored events of a query row, oldest first."""

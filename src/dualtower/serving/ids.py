@@ -53,9 +53,9 @@ class RowOfId:
                 return 0
             key: Any = int(value)
         elif self._kind is str:
-            key = str(value).encode("utf-8", "surrogatepass")
+            key = text_of(value).encode("utf-8", "surrogatepass")
         else:
-            return int(self._vocabulary.encode(pl.Series([value]))[0])
+            return int(self.rows([value])[0])
         place = bisect_left(self._ascending, key)
         if place < len(self._ascending) and self._ascending[place] == key:
             return self._rows[place]
@@ -63,7 +63,15 @@ class RowOfId:
 
     def rows(self, values: Sequence[Id]) -> npt.NDArray[np.int64]:
         """The rows of a few ids, `[len(values)]`; 0 where one is unknown."""
+        if self._kind is type(None):  # numbers with a fraction, dates, truth: rare as ids
+            texts = pl.Series([text_of(value) for value in values], dtype=pl.String)
+            return self._vocabulary.encode(texts).astype(np.int64)
         return np.fromiter(map(self, values), dtype=np.int64, count=len(values))
+
+
+def text_of(value: Id) -> str:
+    """An id or category as text, as Polars writes it: true and not True."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 class _Texts(Sequence[bytes]):

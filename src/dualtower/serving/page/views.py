@@ -7,6 +7,7 @@ are the same id wherever one is read.
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from dualtower.experiments.assignment import Experiment
 from dualtower.experiments.guardrails import table
@@ -41,7 +42,7 @@ def example_queries(deck: Deck, limit: int) -> list[str]:
     known = served.engine.known_queries
     places = np.linspace(0, len(known), min(limit, len(known)), endpoint=False).astype(np.int64)
     vocabulary = served.engine.bundle.encoder.query_vocabulary
-    return [str(query_id) for query_id in vocabulary.decode(known[places])]
+    return vocabulary.decode(known[places]).cast(pl.String).to_list()
 
 
 def history(deck: Deck, query_id: str, limit: int) -> dict[str, Any]:
@@ -59,7 +60,7 @@ def history(deck: Deck, query_id: str, limit: int) -> dict[str, Any]:
     latest = live[::-1][:limit]
     rows = stored[::-1][: limit - len(latest)]
     items = [str(item) for item in latest]
-    items += [str(item) for item in engine.bundle.encoder.item_vocabulary.decode(rows)]
+    items += engine.bundle.encoder.item_vocabulary.decode(rows).cast(pl.String).to_list()
     categories = engine.categories_of(items)
     return {
         "query_id": query_id,
