@@ -43,7 +43,12 @@ def test_fields_and_defaults_agree(name: str) -> None:
         ("RecommendBody", {"category": ["a", False, 1]}),
         ("RecommendBody", {"category": None}),
         ("RecommendBody", {"query_id": 2**63 - 1, "exclude": [-(2**63)]}),
-        ("RecommendBody", {"query_id": 2**63}),
+        ("RecommendBody", {"query_id": 2**64 - 1, "exclude": [2**64 - 1]}),
+        ("RecommendBody", {"query_id": 2**64}),
+        ("RecommendBody", {"query_id": -(2**63) - 1}),
+        ("RecommendBody", {"history": [1, 2**64]}),
+        ("RecommendBody", {"category": 2**64}),
+        ("RecommendBody", {"category": ["a", 2**64]}),
         ("RecommendBody", {"exclude": [10**50]}),
         ("RecommendBody", {"category": ["x" * 1_000]}),
         ("RecommendBody", {"category": "x" * 1_001}),
@@ -62,6 +67,9 @@ def test_fields_and_defaults_agree(name: str) -> None:
         ("BatchBody", {}),
         ("EventsBody", {"events": [EVENT]}),
         ("EventsBody", {"events": [{**EVENT, "value": 3, "kind": "order", "arm": None}]}),
+        ("EventsBody", {"events": [{**EVENT, "query_id": 2**64 - 1, "item_id": 2**64 - 1}]}),
+        ("EventsBody", {"events": [{**EVENT, "item_id": 2**64}]}),
+        ("EventsBody", {"events": [{**EVENT, "query_id": 2**64}]}),
         ("EventsBody", {"events": [{**EVENT, "value": "3"}]}),
         ("EventsBody", {"events": [{**EVENT, "event_id": 3}]}),
         ("BundleBody", {"path": "x"}),
@@ -72,6 +80,13 @@ def test_both_accept_the_same(name: str, body: dict[str, Any]) -> None:
     text = json.dumps(body).encode()
     struct, model = getattr(bodies, name), getattr(documents, name)
     assert accepted_by_msgspec(text, struct) == accepted_by_pydantic(text, model)
+
+
+def test_too_large_an_id_is_refused_in_plain_words() -> None:
+    decoder = msgspec.json.Decoder(bodies.EventsBody)
+    text = json.dumps({"events": [EVENT, {**EVENT, "item_id": 2**64}]}).encode()
+    with pytest.raises(DataError, match=r"body: Expected `int` <= 18446744073709551615 .*events.1"):
+        bodies.read(text, decoder)
 
 
 def accepted_by_msgspec(text: bytes, struct: type) -> bool:

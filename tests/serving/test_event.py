@@ -1,10 +1,11 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dualtower.errors import DataError
-from dualtower.serving.event import Event
+from dualtower.serving.event import Event, first_named
 
 
 def made(**changes: Any) -> Event:
@@ -30,7 +31,8 @@ def test_fields_stay_as_they_were_given() -> None:
         ({"query_id": "x" * 1001}, "query_id: 1001 characters"),
         ({"query_id": True}, "query_id: True; it should be a text or a whole number"),
         ({"query_id": None}, "query_id: None"),
-        ({"item_id": 2**63}, "item_id: 9223372036854775808; a whole number should fit in 64 bits"),
+        ({"item_id": 2**64}, "item_id: 18446744073709551616; a whole number should fit in 64"),
+        ({"query_id": -(2**63) - 1}, "query_id: -9223372036854775809; a whole number should fit"),
         ({"item_id": 10**5000}, "item_id: a whole number of hundreds of digits"),
         ({"item_id": 1.5}, "item_id: 1.5; it should be a text or a whole number"),
         ({"item_id": "a\x00b"}, "item_id: .* without the character 0"),
@@ -56,3 +58,10 @@ def test_fields_stay_as_they_were_given() -> None:
 def test_each_wrong_field_is_named(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         made(**changes)
+
+
+def test_the_first_item_that_an_event_can_name() -> None:
+    assert first_named(np.array([2**64 - 1, 3], dtype=np.uint64)) == 2**64 - 1
+    assert first_named(np.array(["", "x" * 1001, "a\x00", "i1", "i2"], dtype=object)) == "i1"
+    assert first_named([""]) is None
+    assert first_named([]) is None

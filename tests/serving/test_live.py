@@ -153,8 +153,12 @@ def test_numbered_items_stay_numbers_beside_new_ones() -> None:
     live = LiveState(Bundle.build(model, data, progress=False))
     live.apply([Event("a", "q1", 500, 0)])
     assert live.recommend("q2", 1)["item_id"].to_list() == [500]
-    live.apply([Event("b", "q1", "text", 0)])
-    assert live.recommend("q2", 2)["item_id"].to_list() == ["500", "text"]
+    live.apply([Event("b", "q1", 2**64 - 1, 0)])
+    assert live.recommend("q2", 2)["item_id"].to_list() == [500, 2**64 - 1]
+    live.apply([Event("c", "q1", -5, 0)])  # no type of a column holds both
+    assert live.live_items("q1") == ["500", str(2**64 - 1), "-5"]
+    live.apply([Event("d", "q1", "text", 0)])
+    assert live.recommend("q2", 4)["item_id"].to_list() == ["500", str(2**64 - 1), "-5", "text"]
 
 
 @pytest.mark.parametrize("model", [TwoTower, None])

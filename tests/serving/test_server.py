@@ -7,19 +7,22 @@ from pathlib import Path
 from threading import get_ident
 from typing import Any
 
+import polars as pl
 import pytest
 from pydantic import SecretStr
 
 from dualtower import models
 from dualtower.errors import StoreError, StoreUnsureError
 from dualtower.experiments.assignment import Arm, Experiment
+from dualtower.retrieval.bundle import Bundle
 from dualtower.serving import server as servers
 from dualtower.serving.refusals import Refusals
 from dualtower.serving.server import Server, open_deck
 from dualtower.serving.settings import ServeConfig
 from dualtower.serving.store import open_store
+from tests.helpers import tiny_dataset
 from tests.retrieval.vectors import SumOfHistory
-from tests.serving.bundles import save_plane
+from tests.serving.bundles import PLANE, save_plane
 from tests.serving.clients import local_client, make_server
 
 TOKEN = "a-token-of-sixteen-characters"
@@ -173,12 +176,43 @@ def test_lost_exposures_are_said_once_and_all_counted(tmp_path: Path) -> None:
 
 
 def test_an_answer_is_counted_once(tmp_path: Path) -> None:
+    asked = {"query_id": "q1", "category": "x"}
     with local_client(make_server(tmp_path, experiment_of(tmp_path))) as client:
-        assert client.post("/recommend", json={"query_id": ""}).status_code == 422
+        assert client.post("/recommend", json=asked).status_code == 422
         text = client.get("/metrics").text
     assert "dualtower_recommend_seconds_count 0" in text
     assert "dualtower_answers_total{" not in text
     assert "dualtower_failed_answers_total{" in text
+
+
+@pytest.mark.parametrize(
+    ("ids", "logged"),
+    [
+        (pl.Series([2**64 - 1 - row for row in range(5)], dtype=pl.UInt64), 2**64 - 1),
+        (pl.Series(["", "x" * 1_001, "a\x00b", "i4", "i5"]), "i4"),
+        (pl.Series(["", "x" * 1_001, "a\x00b", "a\x00c", "a\x00d"]), None),
+    ],
+)
+def test_ids_that_events_can_hardly_name(tmp_path: Path, ids: pl.Series, logged: Any) -> None:
+    data = tiny_dataset([[1]], item_count=6, item_ids=ids)
+    model = SumOfHistory.of(data.space(), PLANE)
+    Bundle.build(model, data, progress=False).save(tmp_path / "bundle")
+    server = make_server(tmp_path, experiment_of(tmp_path))
+    with local_client(server) as client:
+        reply = client.post("/recommend", json={"query_id": "nobody", "n": 5})
+        assert reply.status_code == 200
+        assert reply.json()["items"] == ids.to_list()
+        assert server.metrics.lost_exposures == (logged is None)
+        event = {"event_id": "e", "query_id": 2**64 - 1, "item_id": logged, "timestamp": 1}
+        if logged is not None:
+            assert client.post("/events", json={"events": [event]}).json() == {"new": [True]}
+            asked = {"query_id": 2**64 - 1, "n": 5, "exclude": [ids[4]]}
+            assert logged not in client.post("/recommend", json=asked).json()["items"]
+            assert ids[4] not in client.post("/recommend", json=asked).json()["items"]
+    stored = [
+        event for block in open_store(tmp_path / "events.db").replay() for event in block.events
+    ]
+    assert [event.item_id for event in stored[:1]] == ([] if logged is None else [logged])
 
 
 def test_an_event_whose_commit_was_not_heard_of_shows_when_it_is_sent_again(
@@ -226,7 +260,8 @@ def test_what_became_of_an_arms_requests_is_logged(tmp_path: Path) -> None:
         event = {"event_id": "e", "query_id": "q", "item_id": "i1", "timestamp": 1, "kind": "error"}
         reply = client.post("/events", json={"events": [event]})
         text = client.get("/metrics").text
-    assert statuses == [200, 200, 200, 200, 422, 422, 422]
+    assert statuses == [200, 200, 200, 200, 422, 200, 422]
+    assert "dualtower_lost_exposures_total 1" in text  # of the query without a name
     assert "events[0].kind: 'error' is what the server logs itself" in reply.json()["error"]
     control = experiment.control.name
     assert f'dualtower_failed_answers_total{{arm="{control}"}}' in text

@@ -4,19 +4,19 @@ No value of any type here nests deeper than a feature's list, so a body of endle
 refused at the first one that has no place. `documents.py` describes the same for OpenAPI.
 """
 
+from collections.abc import Iterable
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 
 from dualtower.errors import DataError
-from dualtower.serving.event import LONGEST_ID
+from dualtower.serving.event import LARGEST_ID, LONGEST_ID
 from dualtower.serving.settings import ServeConfig
 
 BodyId = (
-    Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-    | Annotated[str, msgspec.Meta(max_length=LONGEST_ID)]
+    Annotated[int, msgspec.Meta(ge=-(2**63))] | Annotated[str, msgspec.Meta(max_length=LONGEST_ID)]
 )
-"""An id that columns can hold."""
+"""An id that columns can hold; msgspec knows no bound as large as theirs (`_check_size`)."""
 Value = None | bool | int | float | str | list[int | float | str]
 """A feature's value."""
 T = TypeVar("T")
@@ -34,6 +34,11 @@ class RecommendBody(msgspec.Struct, forbid_unknown_fields=True):
     history: list[BodyId] | None = None
     features: dict[str, Value] | None = None
     context: dict[str, Value] | None = None
+
+    def __post_init__(self) -> None:
+        _check_size((self.query_id,))
+        for values in (self.exclude, self.category, self.history):
+            _check_size(values if isinstance(values, list) else (values,))
 
     @property
     def asked(self) -> int:
@@ -59,6 +64,9 @@ class EventBody(msgspec.Struct, forbid_unknown_fields=True):
     experiment: str | None = None
     arm: str | None = None
 
+    def __post_init__(self) -> None:
+        _check_size((self.query_id, self.item_id))
+
 
 class EventsBody(msgspec.Struct, forbid_unknown_fields=True):
     """POST /events."""
@@ -71,6 +79,17 @@ class BundleBody(msgspec.Struct, forbid_unknown_fields=True):
 
     path: str
     arm: str | None = None
+
+
+def _check_size(ids: Iterable[Any]) -> None:
+    """Refuse larger whole numbers than 64 bits hold.
+
+    Raises:
+        ValueError: msgspec makes its own error of it, which says where.
+    """
+    for value in ids:
+        if isinstance(value, int) and value > LARGEST_ID:
+            raise ValueError(f"Expected `int` <= {LARGEST_ID}")
 
 
 def read(body: bytes, decoder: "msgspec.json.Decoder[T]") -> T:

@@ -4,10 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dualtower.serving.event import LONGEST_ID
+from dualtower.serving.event import LARGEST_ID, LONGEST_ID
 
 DocumentedId = (
-    Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | Annotated[str, Field(max_length=LONGEST_ID)]
+    Annotated[int, Field(ge=-(2**63), le=LARGEST_ID)] | Annotated[str, Field(max_length=LONGEST_ID)]
 )
 DocumentedValue = None | bool | int | float | str | list[int | float | str]
 

@@ -1,6 +1,7 @@
 """What a query did, or was shown, as one record."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,10 @@ LONGEST_ID = 1_000
 """Characters of an id."""
 LONGEST_EVENT_ID = 2_600
 """Bytes of an event's id that a server accepts: PostgreSQL's index holds some 2,700."""
+LARGEST_ID = 2**64 - 1
+"""Of whole numbers; the smallest is -2**63. Stores keep ids as texts."""
 _LARGEST = 2**63 - 1
+"""Of a timestamp or value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,7 @@ def check_id(name: str, value: Any) -> None:
             the message begins with `name`.
     """
     if isinstance(value, int) and not isinstance(value, bool):
-        if not -_LARGEST - 1 <= value <= _LARGEST:
+        if not -_LARGEST - 1 <= value <= LARGEST_ID:
             raise DataError(f"{name}: {_shown(value)}; a whole number should fit in 64 bits")
         return
     if not isinstance(value, str):
@@ -118,6 +122,24 @@ def check_id(name: str, value: Any) -> None:
             f"{name}: {_shown(value)}; it should be text without the character 0 and without "
             "halves of characters (surrogates)"
         )
+
+
+def first_named(items: Iterable[Any]) -> Id | None:
+    """The first of some items that an event can name; None where it can name none.
+
+    A corpus may hold texts that `check_id` refuses.
+
+    Args:
+        items: texts and whole numbers, NumPy's too.
+    """
+    for item in items:
+        item_id = item if isinstance(item, str) else int(item)
+        try:
+            check_id("item_id", item_id)
+        except DataError:
+            continue
+        return item_id
+    return None
 
 
 def _check_number(name: str, value: Any) -> None:

@@ -245,8 +245,10 @@ class LiveState:
         values = ids.to_list()
         for place, item_id in zip(np.flatnonzero(~known), named, strict=True):
             values[place] = item_id
-        same = all(type(item_id) is type(values[0]) for item_id in values)
-        return pl.Series(ids.name, values if same else [str(value) for value in values])
+        try:
+            return pl.Series(ids.name, values)
+        except TypeError:  # numbers and texts, or numbers that no type of a column holds together
+            return pl.Series(ids.name, [str(value) for value in values])
 
     def _live_positions(self, row: int, query_id: Id) -> npt.NDArray[np.int64]:
         with self._lock:

@@ -29,7 +29,7 @@ class Metrics:
         """New events by kind, experiment and arm."""
         self.repeated_events = 0
         self.lost_exposures = 0
-        """Exposures that the store refused."""
+        """Exposures that the store refused, or that no event can name."""
         self.swaps: Counter[str] = Counter()
         """Bundles loaded or refused."""
 
@@ -79,7 +79,7 @@ class Metrics:
         ]
         lines += _head("dualtower_repeated_events_total", "counter", "Events sent again.")
         lines.append(f"dualtower_repeated_events_total {self.repeated_events}")
-        lines += _head("dualtower_lost_exposures_total", "counter", "Refused by the store.")
+        lines += _head("dualtower_lost_exposures_total", "counter", "Exposures not stored.")
         lines.append(f"dualtower_lost_exposures_total {self.lost_exposures}")
         lines += _head("dualtower_swaps_total", "counter", "Bundles loaded or refused.")
         lines += [

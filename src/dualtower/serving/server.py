@@ -4,7 +4,6 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from dualtower.experiments.observations import NOTHING_KINDS
 from dualtower.serving.bodies import RecommendBody
 from dualtower.serving.deck import Deck, Served, Stamp, load_quietly, load_served, stamp_of
 from dualtower.serving.engine import Answer
-from dualtower.serving.event import LONGEST_EVENT_ID, SENT_KINDS, Event, Id
+from dualtower.serving.event import LONGEST_EVENT_ID, SENT_KINDS, Event, Id, first_named
 from dualtower.serving.metrics import Metrics
 from dualtower.serving.ranking import Ranking, RankingTask, first_within
 from dualtower.serving.refusals import Refusals
@@ -130,11 +129,8 @@ class Server:
         """The answer, logged and counted."""
         seconds = time.perf_counter() - start
         if arm is not None:
-            first = None if len(items) == 0 else items[0]
-            if first is not None and not isinstance(first, str):
-                first = int(first)
-            # First, for it refuses an id that no event can have.
-            self._log(body, arm, "exposure" if len(items) else "empty", first, len(items), seconds)
+            kind, first = "exposure" if len(items) else "empty", first_named(items)
+            self._log(body, arm, kind, first, len(items), seconds)
         self.metrics.observe(seconds)
         self.metrics.short_answers += len(items) < body.asked
         self.metrics.answers[arm or ""] += 1
@@ -144,8 +140,7 @@ class Server:
         """Count and log an answer that there will not be."""
         self.metrics.failed_answers[arm or ""] += 1
         if arm is not None:
-            with suppress(DataError):  # the id may be what was wrong
-                self._log(body, arm, "error", None, 0, time.perf_counter() - start)
+            self._log(body, arm, "error", None, 0, time.perf_counter() - start)
 
     async def record(self, events: list[Event]) -> list[bool]:
         """Make events durable, and let them take effect.
@@ -266,22 +261,29 @@ class Server:
         shown: int,
         seconds: float,
     ) -> None:
-        """Log what became of a query's request in an arm; one event whatever was shown."""
+        """Log what became of a query's request in an arm; one event whatever was shown.
+
+        A query or items that no event can name are answered all the same, and the event is lost.
+        """
         experiment, query_id = self.deck.experiment, body.query_id
         if self._writer is None or experiment is None or query_id is None:
             return
-        event = Event(
-            f"{kind}-{uuid.uuid4().hex}",
-            query_id,
-            first,
-            time.time(),
-            kind,
-            float(shown),
-            experiment.name,
-            arm,
-            seconds,
-            body.asked if body.asked >= 1 else None,
-        )
+        try:
+            event = Event(
+                f"{kind}-{uuid.uuid4().hex}",
+                query_id,
+                first,
+                time.time(),
+                kind,
+                float(shown),
+                experiment.name,
+                arm,
+                seconds,
+                body.asked if body.asked >= 1 else None,
+            )
+        except DataError as error:
+            self._lost(error)
+            return
         self._writer.post([event], self._lost)
 
     def _lost(self, error: BaseException) -> None:
