@@ -113,7 +113,28 @@ def test_an_unknown_category_is_compared_with_a_few(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("difflib.get_close_matches", near)
     with pytest.raises(DataError, match=r"'Bx' is not one of the 1200 .* near it are b 0, b 1"):
         encoder.positions_of_categories(pl.Series(["Bx"]))
-    assert sorted(compared) == sorted(name for name in names if name.startswith("b"))
+    assert len(set(compared)) == 20
+    assert all(name.startswith("b") for name in compared)
+    compared.clear()
+    for word, first in (("C 39", "c 39"), (" 399", "a 399"), ("b 1x", "b 1")):
+        with pytest.raises(DataError, match=f"near it are {first}, "):
+            encoder.positions_of_categories(pl.Series([word]))
+    assert len(compared) == 60
+
+
+def test_of_long_categories_the_beginning_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = tiny_dataset([[1]], item_count=3, categories=["x" * 900, "tea"])
+    encoder = RequestEncoder.from_log(dataset.everything())
+    compared: list[str] = []
+
+    def near(word: str, known: list[str], **_: object) -> list[str]:
+        compared.extend([word, *known])
+        return known
+
+    monkeypatch.setattr("difflib.get_close_matches", near)
+    with pytest.raises(DataError, match="near it are"):
+        encoder.positions_of_categories(pl.Series(["y" * 1_000]))
+    assert sorted(map(len, compared)) == [3, 60, 60]
 
 
 def test_category_of_items_without_any() -> None:
