@@ -17,6 +17,7 @@ from dualtower.models.mind import MIND
 from dualtower.models.trained import TrainedModel
 from dualtower.models.two_tower import TwoTower
 from dualtower.models.youtube_dnn import YouTubeDNN
+from dualtower.retrieval import bundle as bundles
 from dualtower.retrieval.bundle import Bundle
 from dualtower.retrieval.requests import RequestEncoder
 from dualtower.schema import Feature, FeatureKind, Schema
@@ -141,6 +142,31 @@ def test_similar_items(engine: Engine) -> None:
         engine.similar("what")
     with pytest.raises(ConfigError, match="n: 0"):
         engine.similar("i1", 0)
+
+
+@pytest.mark.parametrize("biased", [False, True])
+def test_similar_items_of_any_lengths_are_the_bundles(
+    biased: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(0)
+    vectors = random.normal(size=(400, 8)) * random.uniform(0.1, 9, size=(400, 1))
+    vectors[7] = 0
+    vectors[50:90] = vectors[49]  # ties
+    data = tiny_dataset([[1], [2]], item_count=400)
+    model = SumOfHistory.of(data.space(), vectors)
+    monkeypatch.setattr(type(model), "has_bias", biased)
+    bundle = Bundle.build(model, data, progress=False)
+    names = ["i1", "i7", "i49", "i70", "i399"]
+    expected = {name: bundle.similar_items([name], n=60) for name in names}
+    engine = Engine(bundle)
+    monkeypatch.setattr(bundles, "build_index", None)  # would hold up all other answers
+    for name, frame in expected.items():
+        found, scores = engine.similar(name, 60)
+        np.testing.assert_allclose(scores, frame["score"], atol=1e-6)
+        if name != "i7":  # equally far from all
+            assert list(found[:5]) == frame["item_id"].head(5).to_list()
+    assert list(engine.similar("i49", 41)[0][:40]) == [f"i{row}" for row in range(50, 90)]
+    assert len(engine.similar("i1", 1_000)[0]) == 398
 
 
 @pytest.mark.parametrize("length", [1, 2])

@@ -304,7 +304,7 @@ class Bundle:
                 + f", so it has no vector ({len(missing)} of {len(ids)} items)"
             )
         found = Candidates.empty(len(ids), n)
-        retriever = self.by_cosine()
+        retriever = self._by_cosine()
         for start in range(0, len(ids), _QUERIES_AT_ONCE):
             part = np.arange(start, min(start + _QUERIES_AT_ONCE, len(ids)))
             best = retriever.retrieve(
@@ -313,12 +313,16 @@ class Bundle:
             found.positions[part], found.scores[part] = best.positions, best.scores
         return self._frame(ids, found, ids.name)
 
-    def by_cosine(self) -> Retriever:
+    @property
+    def directions(self) -> npt.NDArray[np.float32]:
+        """The corpus's item vectors without their biases, `[items, dim]`; a view."""
+        return self.index.vectors[:, : -1 if self.model.has_bias else None]
+
+    def _by_cosine(self) -> Retriever:
         """What finds items by cosine; made anew where vectors have other lengths than 1."""
         if self.manifest.normalised:
             return self.retriever
-        vectors = self.index.vectors[:, : -1 if self.model.has_bias else None]
-        return Retriever(build_index(unit_vectors(vectors), "flat"))
+        return Retriever(build_index(unit_vectors(self.directions), "flat"))
 
     def _most(self, n: int) -> int:
         """`n`, or the corpus's size where that is less: no more can be found."""

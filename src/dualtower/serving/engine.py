@@ -18,7 +18,7 @@ from dualtower.serving.event import Id
 from dualtower.serving.ids import RowOfId, ids_of_rows
 from dualtower.serving.live import LiveState
 from dualtower.serving.new_items import NewItems, best_with_new
-from dualtower.serving.search import OneSearch
+from dualtower.serving.search import CosineScan, OneSearch
 from dualtower.serving.tower import QueryTower, Vector
 
 Answer = tuple[npt.NDArray[Any], npt.NDArray[np.float32]]
@@ -52,6 +52,8 @@ class Engine:
         self._ids = ids_of_rows(encoder.item_vocabulary, encoder.corpus)
         self._categories = Categories(encoder)
         self._search = OneSearch(bundle.retriever)
+        # Of vectors of length 1, the nearest by cosine are those by inner product.
+        self._scan = None if bundle.manifest.normalised else CosineScan(bundle.directions)
         unknown = encoder.batch_of_rows(np.zeros(1, dtype=np.int64))
         self._unknown_context = unknown.context
         self._has_features = bool(encoder.query_features)
@@ -132,16 +134,19 @@ class Engine:
         if position < 0:
             self.bundle.similar_items([item_id])  # raises, and says what is wrong with the item
         new = None if live is None else live.new_items()
-        size, search = len(self._ids), self._cosine_search
+        size = len(self._ids)
         if new is not None and len(new):
             new = replace(new, vectors=unit_vectors(new.vectors))
         if position < size:
-            vector = search.vectors[position]
+            vector = self._unit_vector(position)
         else:
             assert new is not None
             vector = new.vectors[position - size]
         itself = np.array([position], dtype=np.int64)
-        positions, scores = search.best(vector, n, self._inside(itself), None)
+        if self._scan is None:
+            positions, scores = self._search.best(vector, n, self._inside(itself), None)
+        else:
+            positions, scores = self._scan.best(vector, n, self._inside(itself))
         if new is None or len(new) == 0:
             return self._ids[positions], scores
         found = best_with_new(positions, scores, new, vector, n, size=size, left_out=itself)
@@ -159,12 +164,12 @@ class Engine:
         place = live.new_item_place(item_id)
         return place if place < 0 else len(self._ids) + place
 
-    @cached_property
-    def _cosine_search(self) -> OneSearch:
-        """Finds by cosine; the same as by inner product where all vectors have length 1."""
-        if self.bundle.manifest.normalised:
-            return self._search
-        return OneSearch(self.bundle.by_cosine())
+    def _unit_vector(self, position: int) -> Vector:
+        """The vector of an item of the corpus, at length 1."""
+        if self._scan is None:
+            vector: Vector = self._search.vectors[position]
+            return vector
+        return self._scan.unit_vector(position)
 
     def position_of_item(self, item_id: Id) -> int:
         """The item's place in the corpus; -1 where it has none."""

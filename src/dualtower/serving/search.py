@@ -85,3 +85,46 @@ class OneSearch:
         if len(positions) < n or scores[n - 1] <= unfetched:
             return None
         return positions[:n], scores[:n]
+
+
+class CosineScan:
+    """The nearest items by cosine, compared with every one.
+
+    Vectors of other lengths than 1 need no second copy of length 1, and no index over it, which
+    would be made while a request waits: their lengths are enough.
+    """
+
+    def __init__(self, vectors: npt.NDArray[np.float32]) -> None:
+        """Compare with `vectors`, `[items, dim]`, of any lengths; they are kept as they are."""
+        self._vectors = vectors
+        lengths = np.sqrt(np.einsum("id,id->i", vectors, vectors))
+        self._inverse = 1 / np.maximum(lengths, np.float32(1e-30))
+
+    def unit_vector(self, position: int) -> npt.NDArray[np.float32]:
+        """An item's vector at length 1, `[dim]`; one of zeros stays so."""
+        vector: npt.NDArray[np.float32] = self._vectors[position] * self._inverse[position]
+        return vector
+
+    def best(
+        self, vector: npt.NDArray[np.float32], n: int, left_out: npt.NDArray[np.integer]
+    ) -> Found:
+        """The n nearest items that are not left out, or all of them where fewer exist.
+
+        Args:
+            vector: of length 1, `[dim]`.
+            n: items, from 1.
+            left_out: positions that may not be returned.
+
+        Returns:
+            Positions and cosines, best first; equal ones in order of position.
+        """
+        rough = (self._vectors @ vector) * self._inverse
+        rough[left_out] = -np.inf
+        last = len(rough) - min(n, len(rough))
+        # The product may round equal vectors differently.
+        rounding = 4 * len(vector) * np.finfo(np.float32).eps
+        lowest = np.partition(rough, last)[last] - rounding
+        places = np.flatnonzero((rough >= lowest) & (rough > -np.inf))
+        scores = np.einsum("id,d->i", self._vectors[places], vector) * self._inverse[places]
+        order = np.lexsort((places, -scores))[:n]
+        return places[order], scores[order]
