@@ -1,6 +1,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -9,10 +10,11 @@ import pytest
 from dualtower import files, models
 from dualtower.config import IndexConfig
 from dualtower.data import arrays
-from dualtower.data.columns import FeatureColumn
+from dualtower.data.columns import FeatureColumn, Ragged
 from dualtower.data.dataset import Dataset, Log
 from dualtower.errors import BundleError, ConfigError, DataError, NotFittedError
 from dualtower.models.base import Model
+from dualtower.retrieval import bundle as bundles
 from dualtower.retrieval import bundle_files
 from dualtower.retrieval.bundle import Bundle
 from dualtower.retrieval.requests import RequestEncoder
@@ -151,6 +153,23 @@ def test_more_exclusions(bundle: Bundle) -> None:
     assert each["item_id"].to_list() == ["i4", "i2"]
     with pytest.raises(DataError, match="exclude: 1 lists for 2 queries"):
         bundle.recommend(["q1", "q2"], exclude=[["i2"]])
+
+
+def test_what_all_exclude_is_copied_for_a_few_queries_at_a_time(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+    take = Ragged.take
+
+    def recorded(lists: Ragged, rows: Any) -> Ragged:
+        taken.append(len(rows))
+        return take(lists, rows)
+
+    monkeypatch.setattr(bundles, "_QUERIES_AT_ONCE", 2)
+    monkeypatch.setattr(Ragged, "take", recorded)
+    frame = bundle.recommend(["q1"] * 9, n=1, exclude=["i2"])
+    assert frame["item_id"].to_list() == ["i3"] * 9
+    assert max(taken) == 2
 
 
 def test_arguments_that_do_not_fit(bundle: Bundle) -> None:

@@ -250,7 +250,7 @@ class Bundle:
         n = self._most(n)
         ids = series(query_ids, self.encoder.schema.query_id)
         batch = self.encoder.batch(ids, history=history, features=features, context=context)
-        left_out = [self._excluded(exclude, len(ids))] if exclude is not None else []
+        left_out = None if exclude is None else self._excluded(exclude, len(ids))
         allowed = None
         if category is not None:
             several = isinstance(category, list | tuple | set | np.ndarray | pl.Series)
@@ -262,11 +262,15 @@ class Bundle:
             for start in range(0, len(ids), _QUERIES_AT_ONCE):
                 rows = np.arange(start, min(start + _QUERIES_AT_ONCE, len(ids)))
                 part = batch.take(rows)
-                seen = [self.encoder.positions(part.history)] if exclude_seen else []
+                lists = [self.encoder.positions(part.history)] if exclude_seen else []
+                if left_out is not None:
+                    # One list for all stands once until here: a copy for each query may not fit.
+                    shared = len(left_out) == 1
+                    lists.append(left_out.take(np.zeros_like(rows) if shared else rows))
                 best = self.retriever.retrieve(
                     self.model.encode_queries(part),
                     n,
-                    exclude=_joined(seen + [lists.take(rows) for lists in left_out]),
+                    exclude=_joined(lists),
                     allowed=allowed,
                 )
                 found.positions[rows], found.scores[rows] = best.positions, best.scores
@@ -331,17 +335,14 @@ class Bundle:
         return min(int(n), len(self.index))
 
     def _excluded(self, exclude: Ids, count: int) -> Ragged:
-        """Positions to leave out for each query."""
+        """Positions to leave out for each query, or one list of them for all."""
         values = series(exclude, "exclude")
         if isinstance(values.dtype, pl.List):
             if len(values) != count:
                 raise DataError(f"exclude: {len(values)} lists for {count} queries")
             return self.encoder.positions(self.encoder.item_lists(values))
         rows = np.unique(self.encoder.item_vocabulary.encode(values))
-        shared = self.encoder.positions(
-            Ragged(rows[rows > 0], np.array([0, (rows > 0).sum()], dtype=np.int64))
-        )
-        return shared.take(np.zeros(count, dtype=np.int64))
+        return self.encoder.positions(Ragged.single(rows[rows > 0]))
 
     def _frame(self, ids: pl.Series, found: Candidates, name: str) -> pl.DataFrame:
         query, rank = np.nonzero(found.positions >= 0)
