@@ -25,4 +25,5 @@ def make_server(tmp_path: Path, experiment: Experiment | None = None, **settings
         save_plane(folder)
     store = open_store(tmp_path / "events.db")
     config = ServeConfig(**{"max_n": 100, "max_batch": 3, "max_exclusions": 4, **settings})
-    return Server(open_deck(folder, store, experiment), store, config)
+    deck = open_deck(folder, store, experiment, config.max_new_items)
+    return Server(deck, store, config)

@@ -121,6 +121,7 @@ def test_health_readiness_and_metrics(client: TestClient) -> None:
         "dualtower_repeated_events_total 1",
         "dualtower_short_answers_total 1",
         'dualtower_live_queries{arm=""} 1',
+        'dualtower_new_items{arm=""} 0',
     ):
         assert line in text.splitlines()
 

@@ -122,7 +122,7 @@ def test_a_new_item_has_the_vector_of_the_mean_of_its_queries() -> None:
     with torch.no_grad():
         wanted = network.item_tower(torch.cat([network.cached_inputs[0], a_v])[None])[0]
     new = live.new_items()
-    assert new.ids == ["novelty"]
+    assert new.ids.tolist() == ["novelty"]
     assert new.rows.tolist() == [0]
     np.testing.assert_allclose(new.vectors[0], wanted.numpy(), atol=1e-6)
 
@@ -143,6 +143,25 @@ def test_a_new_item_is_recommended_after_its_first_event() -> None:
     assert "novelty" not in seen
     assert "i20" in seen
     assert live.seen("q3").tolist()[-1] == 18
+
+
+def test_only_so_many_new_items_are_kept() -> None:
+    live = LiveState(dat_bundle(), most_new=2)
+    live.apply(clicks("q3", "a", "b", "a", "c"))  # a, first seen longest ago, is let go of
+    assert live.new_items().ids.tolist() == ["b", "c"]
+    assert [live.new_item_number(name) for name in "abc"] == [-1, 1, 2]
+    assert live.live_items("q3") == ["b", "c"]
+    others = live.recommend("q4", 100)["item_id"].to_list()
+    assert {"b", "c"} <= set(others)
+    assert "a" not in others
+    assert not {"b", "c"} & set(live.recommend("q3", 100)["item_id"])
+    live.apply(clicks("q5", "a"))
+    assert live.new_items().ids.tolist() == ["c", "a"]
+    # Nothing is remembered of the first time, and no place is another item's.
+    assert live.seen("q3").tolist()[-4:] == [18, 19, 18, 20]
+    assert live.seen("q5").tolist()[-1] == 21
+    assert "a" in live.recommend("q3", 100)["item_id"].to_list()
+    assert len(LiveState(dat_bundle(), most_new=0).new_items()) == 0
 
 
 def test_numbered_items_stay_numbers_beside_new_ones() -> None:
@@ -211,7 +230,7 @@ def every_bit(live: LiveState) -> bytes:
     queries: list[Id] = ["q1", "q2", "q3", "q4", "new", 12]
     new = live.new_items()
     parts = [live.vector_of(query).tobytes() for query in queries]
-    return b"".join([*parts, new.vectors.tobytes(), repr(new.ids).encode()])
+    return b"".join([*parts, new.vectors.tobytes(), repr(new.ids.tolist()).encode()])
 
 
 def test_replay_gives_the_same_bits_whatever_the_groups(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from threading import get_ident
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from pydantic import SecretStr
@@ -241,6 +242,26 @@ def test_an_event_whose_commit_was_not_heard_of_shows_when_it_is_sent_again(
         text = client.get("/metrics").text
     assert 'dualtower_live_queries{arm="a"} 1' in text
     assert 'dualtower_live_queries{arm="b"} 1' in text
+
+
+def test_the_setting_of_new_items_holds_after_a_swap_and_anew_from_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        SumOfHistory, "encode_new_item", lambda model, row, total, count: np.ones(2)
+    )
+    events = [
+        {"event_id": name, "query_id": "q1", "item_id": name, "timestamp": 1} for name in "abc"
+    ]
+    server = make_server(tmp_path, max_new_items=2)
+    with local_client(server) as client:
+        assert client.portal is not None
+        assert client.post("/events", json={"events": events}).status_code == 200
+        client.portal.call(server._renew)
+        for _ in range(2):
+            assert server.deck.of_arm(None).live.new_items().ids.tolist() == ["b", "c"]
+            assert 'dualtower_new_items{arm=""} 2' in client.get("/metrics").text
+            client.portal.call(server.swap, tmp_path / "bundle", None)
 
 
 def test_what_became_of_an_arms_requests_is_logged(tmp_path: Path) -> None:

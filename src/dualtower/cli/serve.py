@@ -66,6 +66,13 @@ def serve(
     max_exclusions: Annotated[
         int, typer.Option(help="The most excluded items of one query, and items of its history.")
     ] = 10_000,
+    max_new_items: Annotated[
+        int,
+        typer.Option(
+            help="The most items kept that only live events know; of more, the one whose first "
+            "event is longest ago is let go of."
+        ),
+    ] = 10_000,
     as_json: AsJson = False,
 ) -> None:
     """Serve a bundle over HTTP: recommendations, live events, similar items, metrics.
@@ -100,6 +107,7 @@ def serve(
             "max_batch": max_batch,
             "max_body_bytes": max_body_bytes,
             "max_exclusions": max_exclusions,
+            "max_new_items": max_new_items,
         },
         "serve",
     )

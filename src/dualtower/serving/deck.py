@@ -17,6 +17,7 @@ from dualtower.retrieval.recall import measure_recall
 from dualtower.serving.engine import Engine
 from dualtower.serving.event import Id
 from dualtower.serving.live import LiveState
+from dualtower.serving.new_items import MOST_NEW_ITEMS
 from dualtower.serving.store import EventStore
 
 GOLDEN_QUERIES = 64
@@ -79,8 +80,13 @@ class Deck:
         self._served = {**self._served, arm: served}
 
 
-def load_served(folder: Path, store: EventStore | None) -> Served:
+def load_served(folder: Path, store: EventStore | None, most_new: int = MOST_NEW_ITEMS) -> Served:
     """Load a bundle, test it, and bring it up to date with the events.
+
+    Args:
+        folder: of the bundle.
+        store: of the events, if there are any.
+        most_new: the most new items that are kept.
 
     Raises:
         BundleError: it is damaged, of another version, or does not answer as it should.
@@ -90,7 +96,7 @@ def load_served(folder: Path, store: EventStore | None) -> Served:
     bundle = Bundle.load(folder)
     engine = Engine(bundle)
     self_test(engine, folder)
-    live = engine.live_state()
+    live = engine.live_state(most_new=most_new)
     if store is not None:
         live.catch_up(store)
     return Served(engine, live, folder, stamp)

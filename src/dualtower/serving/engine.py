@@ -101,11 +101,11 @@ class Engine:
         if quota is None:
             allowed = None if category is None else self._categories.allowed(category)
             positions, scores = self._search.best(vector, n, self._inside(left_out), allowed)
-            new = None if live is None or allowed is not None else live.new_items()
-            if new is not None and len(new):
+            if live is not None and allowed is None and len(new := live.new_items()):
                 given = [*exclude, *(history or () if exclude_seen else ())]
                 if given:
-                    left_out = np.concatenate([left_out, self._behind(new, given)])
+                    behind = np.array(live.new_items_named(given), dtype=np.int64)
+                    left_out = np.concatenate([left_out, behind + len(self._ids)])
                 positions, scores = best_with_new(
                     positions, scores, new, vector, n, size=len(self._ids), left_out=left_out
                 )
@@ -141,7 +141,7 @@ class Engine:
             vector = self._unit_vector(position)
         else:
             assert new is not None
-            vector = new.vectors[position - size]
+            vector = new.vectors[position - size - new.first]
         itself = np.array([position], dtype=np.int64)
         if self._scan is None:
             positions, scores = self._search.best(vector, n, self._inside(itself), None)
@@ -161,8 +161,8 @@ class Engine:
         position = self.position_of_item(item_id)
         if position >= 0 or live is None:
             return position
-        place = live.new_item_place(item_id)
-        return place if place < 0 else len(self._ids) + place
+        number = live.new_item_number(item_id)
+        return number if number < 0 else len(self._ids) + number
 
     def _unit_vector(self, position: int) -> Vector:
         """The vector of an item of the corpus, at length 1."""
@@ -175,11 +175,14 @@ class Engine:
         """The item's place in the corpus; -1 where it has none."""
         return int(self._position_of_row[self._row_of_item(item_id)])
 
-    def live_state(self, after: int = 0) -> LiveState:
-        """The state of events for this bundle, with this engine's faster search for ids."""
-        return LiveState(
-            self.bundle, after=after, query_row=self._row_of_query, item_row=self._row_of_item
-        )
+    def live_state(self, **options: Any) -> LiveState:
+        """The state of events for this bundle, with this engine's faster search for ids.
+
+        Args:
+            options: as of `LiveState`.
+        """
+        rows = {"query_row": self._row_of_query, "item_row": self._row_of_item}
+        return LiveState(self.bundle, **rows, **options)
 
     @cached_property
     def known_queries(self) -> npt.NDArray[np.int64]:
@@ -278,16 +281,10 @@ class Engine:
         """The ids of items of the corpus and behind it."""
         size = len(self._ids)
         ids = [
-            self._ids[place] if place < size else new.ids[place - size]
+            self._ids[place] if place < size else new.ids[place - size - new.first]
             for place in positions.tolist()
         ]
         return np.array(ids, dtype=object)
-
-    def _behind(self, new: NewItems, given: Sequence[Id]) -> npt.NDArray[np.int64]:
-        """Positions of the new items among those given."""
-        named = {str(item_id) for item_id in given}
-        places = [place for place, item_id in enumerate(new.ids) if str(item_id) in named]
-        return np.array(places, dtype=np.int64) + len(self._ids)
 
     def _by_quota(
         self, vector: Vector, quota: Mapping[str, int], left_out: npt.NDArray[np.integer]

@@ -13,7 +13,12 @@ from dualtower.data.columns import EarlierSum, QueryBatch, Ragged
 from dualtower.data.vocabulary import Vocabulary
 from dualtower.retrieval.bundle import Bundle
 from dualtower.serving.event import Event, Id
-from dualtower.serving.new_items import NewItems, NewItemVectors, best_with_new
+from dualtower.serving.new_items import (
+    MOST_NEW_ITEMS,
+    NewItems,
+    NewItemVectors,
+    best_with_new,
+)
 from dualtower.serving.store import EventStore
 
 RowOf = Callable[[Id], int]
@@ -57,6 +62,7 @@ class LiveState:
         after: int = 0,
         query_row: RowOf | None = None,
         item_row: RowOf | None = None,
+        most_new: int = MOST_NEW_ITEMS,
     ) -> None:
         """Start with the bundle as it is.
 
@@ -65,6 +71,8 @@ class LiveState:
             after: events of the store up to this place are in the bundle's histories already.
             query_row: finds a query's row; the bundle's vocabulary when None.
             item_row: finds an item's row; the bundle's vocabulary when None.
+            most_new: the most new items that are kept; of more, the one whose first event is
+                longest ago is let go of.
         """
         self.bundle = bundle
         self.applied = after
@@ -77,7 +85,7 @@ class LiveState:
         self._latest = bundle.model.reads_latest
         self._context = encoder.batch_of_rows(np.zeros(1, dtype=np.int64)).context
         self._queries: dict[Id, _Query] = {}
-        self._new = NewItemVectors(bundle.model, bundle.index.dim)
+        self._new = NewItemVectors(bundle.model, bundle.index.dim, most_new)
         self._lock = threading.RLock()
         self._catching_up = threading.Lock()
 
@@ -159,7 +167,7 @@ class LiveState:
     def seen(self, query_id: Id) -> npt.NDArray[np.int64]:
         """Positions of the items of the query's history, live events included; may repeat.
 
-        A new item has the position `len(corpus) + k`, k being its place in `new_items`.
+        A new item has the position `len(corpus) + k`, k being its number in `new_items`.
         """
         row = self._query_row(query_id)
         stored = self.bundle.encoder.history.take(np.array([row])).values
@@ -170,18 +178,26 @@ class LiveState:
         """The items of the query's live events, oldest first; those without a vector left out."""
         positions = self._live_positions(self._query_row(query_id), query_id)
         # Asked for last, so that no position is of an item that has come since.
-        return self.ids_of(positions, self.new_items()).to_list()
+        new, size = self.new_items(), len(self.bundle.index)
+        return self.ids_of(
+            positions[(positions < size) | (positions >= size + new.first)], new
+        ).to_list()
 
     def new_items(self) -> NewItems:
-        """The items that only live events know, with their vectors; a copy of this moment."""
+        """The items that only live events know, with their vectors."""
         with self._lock:
             return self._new.items()
 
-    def new_item_place(self, item_id: Id) -> int:
-        """The item's place in `new_items`, now and later; -1 where it is none of them."""
+    def new_item_number(self, item_id: Id) -> int:
+        """The item's number in `new_items`, as long as it is kept; -1 where it is none of them."""
         row = self._item_row(item_id)
         with self._lock:
-            return self._new.place_of(_key(row, item_id))
+            return self._new.number_of(_key(row, item_id))
+
+    def new_items_named(self, ids: Iterable[Id]) -> list[int]:
+        """The numbers of the new items among those that are named; found without their rows."""
+        with self._lock:
+            return self._new.numbers_named(ids)
 
     def live_queries(self) -> int:
         """How many queries have live events."""
@@ -210,15 +226,16 @@ class LiveState:
             vector[None], n, exclude=Ragged.single(seen[seen < size])
         )
         kept = found.positions[0] >= 0
-        positions, scores = best_with_new(
-            found.positions[0, kept],
-            found.scores[0, kept],
-            new,
-            vector,
-            n,
-            size=size,
-            left_out=seen,
-        )
+        with self._lock:  # an event would change the vectors that are compared
+            positions, scores = best_with_new(
+                found.positions[0, kept],
+                found.scores[0, kept],
+                new,
+                vector,
+                n,
+                size=size,
+                left_out=seen,
+            )
         return pl.DataFrame(
             {
                 self.bundle.encoder.schema.item_id: self.ids_of(positions, new),
@@ -241,7 +258,7 @@ class LiveState:
         ids = encoder.item_vocabulary.decode(rows)
         if known.all():
             return ids
-        named = [new.ids[place - size] for place in positions[~known]]
+        named = new.ids[positions[~known] - size - new.first]
         values = ids.to_list()
         for place, item_id in zip(np.flatnonzero(~known), named, strict=True):
             values[place] = item_id

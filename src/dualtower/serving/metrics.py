@@ -95,6 +95,7 @@ def _of_deck(deck: Deck) -> list[str]:
         "dualtower_index_recall_mean": "Mean recall of the index, measured at build.",
         "dualtower_index_recall_first_percentile": "All but 1 in 100 queries had this recall.",
         "dualtower_live_queries": "Queries with events since the bundle was built.",
+        "dualtower_new_items": "Items that only live events know, kept to be recommended.",
         "dualtower_corpus_items": "Items that can be recommended.",
     }
     for name, help_text in gauges.items():
@@ -105,6 +106,7 @@ def _of_deck(deck: Deck) -> list[str]:
                 "dualtower_index_recall_mean": facts.index.recall_mean,
                 "dualtower_index_recall_first_percentile": facts.index.recall_first_percentile,
                 "dualtower_live_queries": served.live.live_queries(),
+                "dualtower_new_items": len(served.live.new_items()),
                 "dualtower_corpus_items": facts.counts.corpus,
             }[name]
             lines.append(_line(name, value, arm=arm or ""))

@@ -1,6 +1,8 @@
 """Items that training never saw: their augmented vector from their events, and their rank."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,24 +11,38 @@ from dualtower.models.base import VectorModel
 from dualtower.retrieval.exact import pair_scores
 from dualtower.serving.event import Id
 
+MOST_NEW_ITEMS = 10_000
+"""So many are kept, unless asked otherwise: each is compared with every query."""
+_LEAST_ROOM = 64
+
 
 @dataclass(frozen=True)
 class NewItems:
-    """The new items at one moment, in the order of their first events.
+    """The new items that are kept, in the order of their first events.
 
-    Item k has the position `len(corpus) + k`: they stand behind the bundle's own corpus.
+    They are numbered in that order, those included that were let go of, and item number k has the
+    position `len(corpus) + k`: they stand behind the bundle's own corpus, and no position is ever
+    another item's. The arrays are views: a later event of an item changes its vector in them.
     """
 
-    ids: list[Id]
+    ids: npt.NDArray[Any]
     """As the first event of each named it, `[items]`."""
     rows: npt.NDArray[np.int64]
     """Rows of the item vocabulary, `[items]`; 0 where it has none."""
     vectors: npt.NDArray[np.float32]
     """p_v, `[items, dim]`."""
+    first: int
+    """The number of the first one: so many were let go of."""
 
     def __len__(self) -> int:
         """Number of new items."""
         return len(self.ids)
+
+    def places(self, numbers: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+        """Places in the arrays of those of the numbered items that are kept."""
+        places = numbers.astype(np.int64) - self.first
+        inside: npt.NDArray[np.int64] = places[(places >= 0) & (places < len(self))]
+        return inside
 
 
 class NewItemVectors:
@@ -35,26 +51,38 @@ class NewItemVectors:
     a_v is the mean of p_u over the item's events, each from before the event, as for the items of
     training; beside it the item tower reads the unknown's embedding, or the item's own where the
     item has features. An event costs one run of the item tower.
+
+    Where there is no room for another, the one whose first event is longest ago is let go of; its
+    next event makes it a new item again, with nothing remembered.
     """
 
-    def __init__(self, model: VectorModel, dim: int) -> None:
+    def __init__(self, model: VectorModel, dim: int, most: int = MOST_NEW_ITEMS) -> None:
         """Start without items.
 
         Args:
             model: a fitted model.
             dim: length of an item vector.
+            most: the most items that are kept.
         """
         self._model = model
-        self._dim = dim
+        self._most = most
         self._number: dict[Id, int] = {}
-        self._ids: list[Id] = []
-        self._rows: list[int] = []
-        self._sums: list[npt.NDArray[np.float64]] = []
-        self._counts: list[int] = []
-        self._vectors: list[npt.NDArray[np.float32]] = []
-        self._snapshot: NewItems | None = None
-        self.possible = model.encode_new_item(0, np.zeros(dim), 1) is not None
+        """By key, and by the text of the id that named the item first."""
+        self._first = 0
+        self._begin = self._end = 0
+        """Where the kept ones lie in the arrays, which have room behind them."""
+        self._ids = np.empty(0, dtype=object)
+        self._keys = np.empty(0, dtype=object)
+        self._rows = np.empty(0, dtype=np.int64)
+        self._counts = np.empty(0, dtype=np.int64)
+        self._sums = np.empty((0, dim))
+        self._vectors = np.empty((0, dim), dtype=np.float32)
+        self.possible = most > 0 and model.encode_new_item(0, np.zeros(dim), 1) is not None
         """Whether the model can tell new items apart; if not, none are kept."""
+
+    def __len__(self) -> int:
+        """Number of items kept."""
+        return self._end - self._begin
 
     def observe(self, key: Id, item_id: Id, row: int, query_vector: npt.NDArray[np.float32]) -> int:
         """Count one event of an item.
@@ -66,35 +94,68 @@ class NewItemVectors:
             query_vector: p_u of the event's query before the event, `[dim]`.
 
         Returns:
-            Its place among the new items.
+            Its number among the new items.
         """
         number = self._number.get(key)
         if number is None:
-            number = self._number[key] = len(self._ids)
-            self._ids.append(item_id)
-            self._rows.append(row)
-            self._sums.append(np.zeros(self._dim))
-            self._counts.append(0)
-            self._vectors.append(np.zeros(self._dim, dtype=np.float32))
-        self._sums[number] += query_vector
-        self._counts[number] += 1
-        vector = self._model.encode_new_item(row, self._sums[number], self._counts[number])
+            number = self._add(key, item_id, row)
+        place = self._begin + number - self._first
+        self._sums[place] += query_vector
+        self._counts[place] += 1
+        vector = self._model.encode_new_item(row, self._sums[place], int(self._counts[place]))
         assert vector is not None
-        self._vectors[number] = vector
-        self._snapshot = None
+        self._vectors[place] = vector
         return number
 
-    def place_of(self, key: Id) -> int:
-        """The place of an item among the new ones; -1 where it is none."""
+    def number_of(self, key: Id) -> int:
+        """The number of an item among the new ones; -1 where it is none."""
         return self._number.get(key, -1)
 
+    def numbers_named(self, ids: Iterable[Id]) -> list[int]:
+        """The numbers of the new ones among items that are named as their first events did."""
+        found = (self._number.get(str(item_id)) for item_id in ids)
+        return [number for number in found if number is not None]
+
     def items(self) -> NewItems:
-        """All new items as they are now; later events do not change what was returned."""
-        if self._snapshot is None:
-            vectors = np.array(self._vectors, dtype=np.float32).reshape(-1, self._dim)
-            rows = np.array(self._rows, dtype=np.int64)
-            self._snapshot = NewItems(list(self._ids), rows, vectors)
-        return self._snapshot
+        """All new items that are kept; views."""
+        kept = slice(self._begin, self._end)
+        return NewItems(self._ids[kept], self._rows[kept], self._vectors[kept], self._first)
+
+    def _add(self, key: Id, item_id: Id, row: int) -> int:
+        if len(self) == self._most:
+            self._let_go()
+        if self._end == len(self._ids):
+            self._make_room()
+        number, place = self._first + len(self), self._end
+        self._ids[place], self._keys[place], self._rows[place] = item_id, key, row
+        self._counts[place] = 0
+        self._sums[place] = self._vectors[place] = 0
+        self._number[key] = self._number[str(item_id)] = number
+        self._end += 1
+        return number
+
+    def _let_go(self) -> None:
+        """Forget the item whose first event is longest ago."""
+        place = self._begin
+        for name in (self._keys[place], str(self._ids[place])):
+            self._number.pop(name, None)
+        self._begin += 1
+        self._first += 1
+
+    def _make_room(self) -> None:
+        """Move what is kept to arrays of twice its size; what `items` gave keeps the old ones."""
+        kept = slice(self._begin, self._end)
+        self._ids, self._keys = _roomy(self._ids[kept]), _roomy(self._keys[kept])
+        self._rows, self._counts = _roomy(self._rows[kept]), _roomy(self._counts[kept])
+        self._sums, self._vectors = _roomy(self._sums[kept]), _roomy(self._vectors[kept])
+        self._begin, self._end = 0, len(self)
+
+
+def _roomy(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A copy with room for as many again behind it."""
+    room = np.empty((max(_LEAST_ROOM, 2 * len(values)), *values.shape[1:]), dtype=values.dtype)
+    room[: len(values)] = values
+    return room
 
 
 def best_with_new(
@@ -112,7 +173,7 @@ def best_with_new(
     Args:
         positions: found in the corpus.
         scores: theirs.
-        new: stand behind the corpus: item k has position `size + k`.
+        new: stand behind the corpus.
         vector: the query's, `[dim]`, or `[interests, dim]`, of which an item's best counts.
         n: how many items, from 1.
         size: of the corpus.
@@ -121,13 +182,18 @@ def best_with_new(
     Returns:
         Positions and scores, best first; equal scores in order of position.
     """
-    kept = np.ones(len(new), dtype=np.bool_)
-    # A new item may have come between asking for the history and for the new items.
-    kept[left_out[(left_out >= size) & (left_out < size + len(new))] - size] = False
-    places = np.flatnonzero(kept)
-    stacked = vector.reshape(1, -1, vector.shape[-1])
-    own = pair_scores(stacked, new.vectors, np.zeros(len(places), dtype=np.int64), places)
-    positions = np.concatenate([positions, size + places])
+    if len(new) == 0:
+        return positions[:n], scores[:n]
+    stacked = vector.reshape(-1, vector.shape[-1])
+    rough = (new.vectors @ stacked.T).max(axis=1)
+    # A new item may have come, or gone, between asking for the history and for the new items.
+    rough[new.places(left_out[left_out >= size] - size)] = -np.inf
+    last = len(new) - min(n, len(new))
+    places = np.flatnonzero((rough >= np.partition(rough, last)[last]) & (rough > -np.inf))
+    # The product may round equal vectors differently.
+    first = np.zeros(len(places), dtype=np.int64)
+    own = pair_scores(stacked[None], new.vectors, first, places)
+    positions = np.concatenate([positions, size + new.first + places])
     scores = np.concatenate([scores, own])
     best = np.lexsort((positions, -scores))[:n]
     return positions[best], scores[best]

@@ -46,7 +46,8 @@ def run(
     check_address(settings.host, settings.port)
     ranking = ranking_of(settings, experiment, note)
     store = None if settings.events is None else open_store(settings.events)
-    server = Server(open_deck(folder, store, experiment), store, settings, note, ranking=ranking)
+    deck = open_deck(folder, store, experiment, settings.max_new_items)
+    server = Server(deck, store, settings, note, ranking=ranking)
     # uvicorn raises the signal again when it has stopped; to stop when asked is no failure.
     signal.signal(signal.SIGTERM, lambda *_: None)
     address = f"http://{host_of_url(settings.host)}:{settings.port}"

@@ -18,6 +18,7 @@ from dualtower.serving.deck import Deck, Served, Stamp, load_quietly, load_serve
 from dualtower.serving.engine import Answer
 from dualtower.serving.event import LONGEST_EVENT_ID, SENT_KINDS, Event, Id, first_named
 from dualtower.serving.metrics import Metrics
+from dualtower.serving.new_items import MOST_NEW_ITEMS
 from dualtower.serving.ranking import Ranking, RankingTask, first_within
 from dualtower.serving.refusals import Refusals
 from dualtower.serving.settings import ServeConfig
@@ -216,7 +217,10 @@ class Server:
     async def _exchange(self, folder: Path, arm: str | None) -> Served:
         """As `swap`, for who holds its lock."""
         try:
-            served = await asyncio.to_thread(load_quietly, lambda: load_served(folder, self.store))
+            most_new = self.settings.max_new_items
+            served = await asyncio.to_thread(
+                load_quietly, lambda: load_served(folder, self.store, most_new)
+            )
             await self._catch_up_and_place(arm, served)
         except Exception:
             self.metrics.swaps["refused"] += 1
@@ -246,7 +250,7 @@ class Server:
         arms = self.deck.arms()
         for served in arms.values():
             if id(served) not in fresh:
-                live = served.engine.live_state()
+                live = served.engine.live_state(most_new=self.settings.max_new_items)
                 await asyncio.to_thread(live.catch_up, self.store)
                 fresh[id(served)] = replace(served, live=live)
         for arm, served in arms.items():
@@ -347,19 +351,30 @@ class Server:
         return served.folder, stamp
 
 
-def open_deck(folder: Path, store: EventStore | None, experiment: Experiment | None) -> Deck:
+def open_deck(
+    folder: Path,
+    store: EventStore | None,
+    experiment: Experiment | None,
+    most_new: int = MOST_NEW_ITEMS,
+) -> Deck:
     """Load the bundle of `folder`, or those of an experiment's arms.
+
+    Args:
+        folder: of the bundle; of an experiment the arms name their own.
+        store: of the events, if there are any.
+        experiment: its arms are served instead of `folder`.
+        most_new: the most new items that each bundle keeps.
 
     Raises:
         BundleError: one is damaged.
         StoreError: the events cannot be read.
     """
     if experiment is None:
-        return Deck({None: load_served(folder, store)}, None)
+        return Deck({None: load_served(folder, store, most_new)}, None)
     by_folder: dict[str, Served] = {}
     for arm in experiment.arms:
         if arm.bundle not in by_folder:
-            by_folder[arm.bundle] = load_served(Path(arm.bundle), store)
+            by_folder[arm.bundle] = load_served(Path(arm.bundle), store, most_new)
     return Deck({arm.name: by_folder[arm.bundle] for arm in experiment.arms}, experiment)
 
 

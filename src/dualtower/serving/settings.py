@@ -6,6 +6,7 @@ from typing import Self
 from pydantic import Field, SecretStr, model_validator
 
 from dualtower.config import Settings
+from dualtower.serving.new_items import MOST_NEW_ITEMS
 
 
 class ServeConfig(Settings):
@@ -41,6 +42,9 @@ class ServeConfig(Settings):
     """The most queries of one batch, and events of one POST."""
     max_exclusions: int = Field(default=10_000, ge=0, le=10_000_000)
     """The most excluded items, and items of a history, of one query."""
+    max_new_items: int = Field(default=MOST_NEW_ITEMS, ge=0, le=1_000_000)
+    """The most items kept that only live events know, each compared with every query; of more,
+    the one whose first event is longest ago is let go of."""
     send_seconds: float = Field(default=10.0, gt=0, le=3600)
     """How long a client may take to send its request: address and headers, and then its body."""
     stop_seconds: int = Field(default=10, ge=0, le=3600)
