@@ -95,6 +95,24 @@ def test_threads_and_a_second_store_append_to_one_log(tmp_path: Path) -> None:
     assert len(all_of(stores[0])) == 50
 
 
+def test_who_reads_holds_up_no_commit(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "events.sqlite")
+    store.append([event(number) for number in range(100)])
+    added: list[bool] = []
+
+    def commit() -> int:
+        if not added:
+            added.extend(store.append([event(100)]))
+        return 0
+
+    store._reader.set_progress_handler(commit, 10)  # while a read goes on
+    assert len(all_of(store)) >= 100
+    assert added == [True]
+    assert len(all_of(store)) == 101
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        store._reader.execute("DELETE FROM events")
+
+
 def test_what_is_no_store_is_refused_and_left_alone(tmp_path: Path) -> None:
     text = tmp_path / "notes.txt"
     text.write_text("not a database " * 100)

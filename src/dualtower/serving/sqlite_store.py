@@ -60,16 +60,18 @@ class SqliteStore:
         """
         self.path = path
         self._lock = threading.Lock()
+        self._reading = threading.Lock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(
-                path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False
-            )
+            self._connection = self._connected()
         except (OSError, sqlite3.Error) as error:
             raise self._error("cannot be opened", error) from error
         try:
             self._reported("cannot be opened", self._prepare)
             sync(path.parent)
+            # Whoever reads the whole log, at the lowest priority, holds up no commit.
+            self._reader = self._reported("cannot be opened", self._connected)
+            self._reader.execute("PRAGMA query_only = ON")
         except BaseException:
             self._connection.close()
             raise
@@ -106,14 +108,21 @@ class SqliteStore:
 
     def close(self) -> None:
         """Let go of the file; what was acknowledged stays."""
+        with self._reading:
+            self._reader.close()
         with self._lock:
             self._connection.close()
 
+    def _connected(self) -> sqlite3.Connection:
+        return sqlite3.connect(
+            self.path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False
+        )
+
     def _read(self, after: int) -> list[tuple[Any, ...]]:
         def read() -> list[tuple[Any, ...]]:
-            return self._connection.execute(_SELECT, (after,)).fetchall()
+            return self._reader.execute(_SELECT, (after,)).fetchall()
 
-        with self._lock:
+        with self._reading:
             return self._reported("cannot be read", read)
 
     def _prepare(self) -> None:
