@@ -19,7 +19,7 @@ def serve(
     host: Annotated[
         str, typer.Option(help=f"Address to listen on; beyond this machine {TOKEN} must be set.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8000,
     events: Annotated[
         str | None,
         typer.Option(
@@ -73,6 +73,13 @@ def serve(
             "event is longest ago is let go of."
         ),
     ] = 10_000,
+    drain_seconds: Annotated[
+        float,
+        typer.Option(
+            help="How long requests are still answered after a signal to stop, while GET /ready "
+            "says 503."
+        ),
+    ] = 0.0,
     as_json: AsJson = False,
 ) -> None:
     """Serve a bundle over HTTP: recommendations, live events, similar items, metrics.
@@ -108,6 +115,7 @@ def serve(
             "max_body_bytes": max_body_bytes,
             "max_exclusions": max_exclusions,
             "max_new_items": max_new_items,
+            "drain_seconds": drain_seconds,
         },
         "serve",
     )

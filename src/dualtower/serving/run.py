@@ -4,8 +4,11 @@ import errno
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -50,9 +53,51 @@ def run(
     server = Server(deck, store, settings, note, ranking=ranking)
     # uvicorn raises the signal again when it has stopped; to stop when asked is no failure.
     signal.signal(signal.SIGTERM, lambda *_: None)
-    address = f"http://{host_of_url(settings.host)}:{settings.port}"
-    note(f"serving on {address} (a page to look at it: /, API: /docs)")
-    uvicorn.run(make_app(server), host=settings.host, port=settings.port, **http_options(settings))
+    with suppress(KeyboardInterrupt):
+        Listener(server, note).run()
+
+
+class Listener(uvicorn.Server):
+    """uvicorn's server, which says where it listens, and lets a signal to stop be seen.
+
+    From the signal on GET /ready answers 503, and after `drain_seconds` no connection is taken any
+    more. A second signal ends the wait.
+    """
+
+    def __init__(self, server: Server, note: Callable[[str], None]) -> None:
+        """Listen for `server`.
+
+        Args:
+            server: answers.
+            note: is told the address, once it answers there.
+        """
+        settings = server.settings
+        options = http_options(settings)
+        super().__init__(
+            uvicorn.Config(make_app(server), host=settings.host, port=settings.port, **options)
+        )
+        self._server = server
+        self._note = note
+        self._drained = 0.0
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and say where: the port may have been chosen just now."""
+        await super().startup(sockets)
+        settings = self._server.settings
+        port = self.servers[0].sockets[0].getsockname()[1]
+        address = f"http://{host_of_url(settings.host)}:{port}"
+        self._note(f"serving on {address} (a page to look at it: /, API: /docs)")
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal to stop."""
+        again = self._server.stopping
+        self._server.stopping = True
+        self._drained = 0.0 if again else time.monotonic() + self._server.settings.drain_seconds
+        super().handle_exit(sig, frame)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Whether to stop now; asked ten times a second."""
+        return await super().on_tick(counter) and time.monotonic() >= self._drained
 
 
 def ranking_of(

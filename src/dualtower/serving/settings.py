@@ -47,8 +47,11 @@ class ServeConfig(Settings):
     the one whose first event is longest ago is let go of."""
     send_seconds: float = Field(default=10.0, gt=0, le=3600)
     """How long a client may take to send its request: address and headers, and then its body."""
+    drain_seconds: float = Field(default=0.0, ge=0, le=3600)
+    """How long new requests are still answered after a signal to stop, while GET /ready says 503:
+    as long as a load balancer takes to notice."""
     stop_seconds: int = Field(default=10, ge=0, le=3600)
-    """How long running requests may go on after a signal to stop."""
+    """How long running requests may go on after that."""
 
     @model_validator(mode="after")
     def _closed_without_a_token(self) -> Self:
