@@ -111,6 +111,17 @@ def test_categories_that_are_no_texts() -> None:
         engine.recommend("q1", category="May")
 
 
+def test_a_category_named_twice_in_a_quota_is_one() -> None:
+    data = tiny_dataset([[1], [2]], item_count=6, categories=["7", "7", "7", "8", "8"])
+    numbers = replace(data, category_vocabulary=Vocabulary(pl.Series([7, 8])))
+    engine = Engine(Bundle.build(SumOfHistory.of(data.space(), PLANE), numbers, progress=False))
+    assert engine.merged({"7": 1, "08": 2, "07": 1}) == {"7": 2, "8": 2}
+    assert items(engine.recommend("q1", quota={"7": 1, "07": 1})) == ["i2", "i3"]
+    assert items(engine.recommend("q1", quota={"+7": 9, "8": 1, "07": 1})) == ["i2", "i3", "i4"]
+    with pytest.raises(DataError, match="category: '9' is not one of the 2"):
+        engine.recommend("q1", quota={"7": 1, "9": 1})
+
+
 def test_a_feature_that_is_true_or_false() -> None:
     schema = Schema(query_features=(Feature(name="member", kind=FeatureKind.CATEGORICAL),))
     rows = np.array([0, 1, 2], dtype=np.int32)

@@ -3,16 +3,20 @@ import re
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from fastapi.testclient import TestClient
 
 from dualtower import models
+from dualtower.data.vocabulary import Vocabulary
 from dualtower.errors import ConfigError, DataError
 from dualtower.experiments.assignment import Arm, Experiment
+from dualtower.retrieval.bundle import Bundle
 from dualtower.serving.ranking import (
     Ranker,
     Ranking,
@@ -24,8 +28,9 @@ from dualtower.serving.ranking import (
 from dualtower.serving.run import ranking_of
 from dualtower.serving.server import Server, open_deck
 from dualtower.serving.settings import ServeConfig
+from tests.helpers import tiny_dataset
 from tests.retrieval.vectors import SumOfHistory
-from tests.serving.bundles import save_plane
+from tests.serving.bundles import PLANE, save_plane
 from tests.serving.clients import local_client
 
 ITEMS = ("a", "b", 7)
@@ -239,6 +244,18 @@ def test_the_server_answers_with_the_rankers_best(
     given_history = {"history": ["i4"], "n": 1, "context": None}
     assert client.post("/recommend", json=given_history).json()["items"] == ["i5"]
     assert tasks[-1].history == ["i4"]
+
+
+def test_a_quota_may_name_a_number_as_it_likes(tmp_path: Path) -> None:
+    data = tiny_dataset([[1], [2]], item_count=6, categories=["7", "7", "7", "8", "8"])
+    numbers = replace(data, category_vocabulary=Vocabulary(pl.Series([7, 8])))
+    model = SumOfHistory.of(data.space(), PLANE)
+    Bundle.build(model, numbers, progress=False).save(tmp_path / "bundle")
+    deck = open_deck(tmp_path / "bundle", None, None)
+    ranking = Ranking(lambda task: task.items[::-1], NEVER)
+    with local_client(Server(deck, None, ServeConfig(candidates=2), ranking=ranking)) as client:
+        asked = {"query_id": "q1", "quota": {"07": 1, "7": 1, "08": 1}}
+        assert client.post("/recommend", json=asked).json()["items"] == ["i5", "i3", "i2"]
 
 
 def test_a_failing_ranker_fails_no_request(client: TestClient) -> None:

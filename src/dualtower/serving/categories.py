@@ -43,6 +43,19 @@ class Categories:
         ends = np.bincount(self._category, minlength=len(encoder.category_vocabulary)).cumsum()
         self._ends = np.concatenate([[0], ends])
 
+    def name_of(self, category: Id) -> str:
+        """The category's own text, however it was named.
+
+        Raises:
+            DataError: no item has it; it says which are near.
+        """
+        row = self._row_of(category)
+        if row == 0:
+            self._encoder.positions_of_categories(pl.Series([category]))  # raises
+        values = self._encoder.category_vocabulary.values
+        name: str = values.slice(row - 1, 1).cast(pl.String)[0]
+        return name
+
     def allowed(self, categories: Id | Sequence[Id]) -> Allowed:
         """The items of a category, or of any of several.
 

@@ -81,7 +81,8 @@ class Engine:
             exclude_seen: leave out the items of the query's history.
             exclude: items left out besides; unknown ones are ignored.
             category: only items of this category, or of any in a list.
-            quota: how many items of each category instead of `n`; together they come by score.
+            quota: how many items of each category instead of `n`; together they come by score. Of a
+                category that is named twice (`merged`) the counts add up.
             history: item ids, oldest first, instead of the stored events and those of `live`.
             features: the query's features by name, instead of the stored ones.
             context: the context's features by name.
@@ -286,19 +287,35 @@ class Engine:
         ]
         return np.array(ids, dtype=object)
 
-    def _by_quota(
-        self, vector: Vector, quota: Mapping[str, int], left_out: npt.NDArray[np.integer]
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        found = []
+    def merged(self, quota: Mapping[str, int]) -> dict[str, int]:
+        """A quota with each category once, by its own text: "07" and "7" of numbers are the same.
+
+        Args:
+            quota: how many items of each category.
+
+        Raises:
+            ConfigError: there is none in it, or fewer than 1 are asked for of one.
+            DataError: a category that no item has.
+        """
+        if not quota:
+            raise ConfigError("quota: no category in it; name at least one")
+        result: dict[str, int] = {}
         for category, count in quota.items():
             if count < 1:
                 raise ConfigError(
                     f"quota: {count} items of {category!r} asked for; it should be 1 or more"
                 )
-            allowed = self._categories.allowed(category)
-            found.append(self._search.best(vector, count, left_out, allowed))
-        if not found:
-            raise ConfigError("quota: no category in it; name at least one")
+            name = self._categories.name_of(category)
+            result[name] = result.get(name, 0) + count
+        return result
+
+    def _by_quota(
+        self, vector: Vector, quota: Mapping[str, int], left_out: npt.NDArray[np.integer]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        found = [
+            self._search.best(vector, count, left_out, self._categories.allowed(category))
+            for category, count in self.merged(quota).items()
+        ]
         positions = np.concatenate([part[0] for part in found])
         scores = np.concatenate([part[1] for part in found])
         order = np.lexsort((positions, -scores))

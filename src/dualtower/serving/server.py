@@ -109,9 +109,10 @@ class Server:
     async def _recommend_ranked(self, body: RecommendBody, ranking: Ranking) -> dict[str, Any]:
         start = time.perf_counter()
         arm, served = self.deck.pick(body.query_id)
-        times, quota = self.settings.candidates, body.quota
-        more = None if quota is None else {name: times * count for name, count in quota.items()}
+        times = self.settings.candidates
         try:
+            quota = None if body.quota is None else served.engine.merged(body.quota)
+            more = None if quota is None else {name: times * count for name, count in quota.items()}
             items, scores = _retrieve(served, body, times * body.n, more)
             task = _task(served, body, items, scores)
             places, outcome = await ranking.order(task)
