@@ -139,5 +139,5 @@ def _lists_with_own_items(
             own = np.asarray(values[starts[first] : starts[last]], dtype=np.int64)
             rows = np.repeat(np.arange(last - first), np.diff(starts[first : last + 1]))
             pairs.append((rows << 32 | own)[own > 0])
-        count += len(np.unique(np.intersect1d(*pairs) >> 32))
+        count += len(np.unique(np.intersect1d(pairs[0], pairs[1]) >> 32))
     return count

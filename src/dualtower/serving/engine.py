@@ -182,8 +182,9 @@ class Engine:
         Args:
             options: as of `LiveState`.
         """
-        rows = {"query_row": self._row_of_query, "item_row": self._row_of_item}
-        return LiveState(self.bundle, **rows, **options)
+        return LiveState(
+            self.bundle, query_row=self._row_of_query, item_row=self._row_of_item, **options
+        )
 
     @cached_property
     def known_queries(self) -> npt.NDArray[np.int64]:
