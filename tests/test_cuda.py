@@ -8,15 +8,17 @@ import torch
 from torch.testing import assert_close
 
 from dualtower.config import TrainingConfig
+from dualtower.data.dataset import Dataset
 from dualtower.evaluation.ranking import rank_targets
 from dualtower.fitting import fit
 from dualtower.models import MODELS, query_windows
+from dualtower.models.query_windows import QueryWindows
 from dualtower.models.record import EpochRecord
 from dualtower.models.trained import TrainedModel
 from dualtower.retrieval.bundle import Bundle
 from dualtower.training.loop import Validate, _examples, train
 from dualtower.training.objective import Objective
-from tests.helpers import leave_last_out_by_hand
+from tests.helpers import leave_last_out_by_hand, tiny_dataset
 from tests.models.test_contract import SETTINGS, TRAINING, checkerboard
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
@@ -28,10 +30,14 @@ ON_CUDA = TRAINING.model_copy(update={"device": "cuda"})
 
 
 def steps(
-    name: str, settings: dict[str, Any], config: TrainingConfig, device: torch.device
+    name: str,
+    settings: dict[str, Any],
+    config: TrainingConfig,
+    device: torch.device,
+    dataset: Dataset | None = None,
 ) -> dict[str, torch.Tensor]:
     """Losses, gradients and state of three steps on `device`, from weights drawn on the CPU."""
-    log = checkerboard().everything()
+    log = (dataset or checkerboard()).everything()
     space, features = log.dataset.space(), log.dataset.item_features
     model = MODELS[name](**{**SETTINGS[name], **STILL, **settings})
     torch.manual_seed(0)
@@ -72,11 +78,32 @@ def test_steps_are_those_of_the_cpu(name: str, settings: dict[str, Any]):
     assert_close(on_cuda, on_cpu, rtol=1e-3, atol=1e-5)
 
 
+def mixed_lengths() -> Dataset:
+    """Logs of 2 to 40 events, a long one among any ten, of 16 items."""
+    lengths = [2, 3, 40, 2, 5, 9, 3, 20] * 3
+    logs = [
+        [1 + (5 * query + 3 * event) % 16 for event in range(length)]
+        for query, length in enumerate(lengths)
+    ]
+    return tiny_dataset(logs, item_count=17)
+
+
 def test_windows_too_large_for_one_part_are_divided_there(monkeypatch: pytest.MonkeyPatch):
     config = TRAINING.for_model("dat").model_copy(update={"negatives": "in_batch"})
-    on_cpu = steps("dat", {}, config, CPU)
+    on_cpu = steps("dat", {}, config, CPU, mixed_lengths())
+    parts: list[int] = []
+    divided = QueryWindows._divided
+
+    def noted(windows: QueryWindows) -> list[tuple[torch.Tensor, QueryWindows]]:
+        found = divided(windows)
+        parts.append(len(found))
+        return found
+
     monkeypatch.setattr(query_windows, "_FEW_ON_A_GPU", 0)
-    assert_close(steps("dat", {}, config, CUDA), on_cpu, rtol=1e-3, atol=1e-5)
+    monkeypatch.setattr(QueryWindows, "_divided", noted)
+    on_cuda = steps("dat", {}, config, CUDA, mixed_lengths())
+    assert max(parts) > 1
+    assert_close(on_cuda, on_cpu, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", TRAINED)

@@ -11,6 +11,7 @@ from dualtower.data.dataset import Dataset, Log
 from dualtower.errors import DataError, NotFittedError
 from dualtower.evaluation import vector_ranking
 from dualtower.evaluation.evaluate import evaluate, validation_metric
+from dualtower.evaluation.pairs import Pairs
 from dualtower.evaluation.ranking import Ranking, rank_targets
 from dualtower.models.base import Model
 from dualtower.models.popularity import Popularity
@@ -211,36 +212,56 @@ def test_tiles_and_groups_do_not_change_the_result(monkeypatch, tiles):
         assert scores[row, one].tolist() == scores[row, other].tolist()
 
 
-def test_the_best_are_found_with_memory_that_does_not_grow_with_the_corpus(monkeypatch):
-    """Real-valued scores, sorted whole; the largest tensor made is that of a part of the corpus."""
+@pytest.mark.parametrize("top", [1, 20])
+@pytest.mark.parametrize("item_count", [400, 4_050])
+def test_the_best_are_found_with_memory_that_does_not_grow_with_the_corpus(
+    monkeypatch, item_count, top
+):
+    """Real-valued scores, sorted whole; the best scores held are those of two tiles of 48 items.
+
+    Of 9 and of 85 tiles, so that the last two are one: a row holds 3 groups of each, and there are
+    7 rows, with 2 buffers of their 48 scores and one of 8 rows with `top` groups of 16 vectors.
+    """
     for name, size in (("TILES", 2), ("ROWS", 7), ("COLUMNS", 48)):
         monkeypatch.setattr(vector_ranking, name, size)
-    sizes: list[int] = []
-    plain = torch.empty
+    random = np.random.default_rng(4)
+    queries = random.standard_normal((30, 5)).astype(np.float32)
+    items = random.standard_normal((item_count, 5)).astype(np.float32)
+    histories = [random.integers(1, item_count, 40).tolist() for _ in range(29)]
+    log = log_of(histories, [[1] for _ in histories], item_count)
+    made: list[torch.Tensor] = []
+    searched: set[int] = set()
+    empty, topk = torch.empty, torch.topk
 
     def noted(*size, **more):
-        made = plain(*size, **more)
-        sizes.append(made.numel())
-        return made
+        made.append(empty(*size, **more))
+        return made[-1]
 
-    largest = {}
-    random = np.random.default_rng(4)
-    for item_count in (400, 4_000):
-        queries = random.standard_normal((30, 5)).astype(np.float32)
-        items = random.standard_normal((item_count, 5)).astype(np.float32)
-        histories = [random.integers(1, item_count, 40).tolist() for _ in range(29)]
-        log = log_of(histories, [[1] for _ in histories], item_count)
-        sizes.clear()
-        with monkeypatch.context() as patched:
-            patched.setattr(torch, "empty", noted)
-            ranking = rank_all(GivenVectors(queries, items), log, top=20)
-        largest[item_count] = max(sizes)
-        scores = queries @ items.T
-        for row, found in zip(ranking.queries, ranking.top, strict=True):
-            order = np.argsort(-scores[row, 1:], kind="stable") + 1
-            best = [item for item in order.tolist() if item not in histories[row - 1]][:20]
-            assert found.tolist() == best
-    assert largest[400] == largest[4_000]
+    def searching(values, *rest, **more):
+        searched.add(values.untyped_storage().data_ptr())
+        return topk(values, *rest, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "empty", noted)
+        patched.setattr(torch, "topk", searching)
+        ranking = rank_all(GivenVectors(queries, items), log, top=top)
+    maxima = [one for one in made if one.shape == (7, 2 * 3)]
+    assert len(maxima) == 4  # of 29 queries; the fifth part has one
+    assert {one.untyped_storage().data_ptr() for one in maxima} <= searched
+    assert max(one.numel() for one in made) == max(2 * 7 * 48, 8 * top * 16 * 5)
+    scores = queries @ items.T
+    for row, found in zip(ranking.queries, ranking.top, strict=True):
+        order = np.argsort(-scores[row, 1:], kind="stable") + 1
+        best = [item for item in order.tolist() if item not in histories[row - 1]][:top]
+        assert found.tolist() == best
+
+
+def test_none_may_be_asked_for():
+    """Also where items were seen."""
+    items = np.ones((6, 2), dtype=np.float32)
+    ranker = vector_ranking.VectorRanker(GivenVectors(items, items), np.arange(1, 6))
+    seen = Pairs(np.array([0, 0, 2]), np.array([1, 3, 4]))
+    assert ranker.top(np.ones((3, 1, 2), dtype=np.float32), seen, 0).shape == (3, 0)
 
 
 def test_blocks_of_queries_are_put_together_in_order(monkeypatch):

@@ -119,13 +119,34 @@ def test_few_queries_that_differ_prove_little(differ: int, least: float):
     assert compare_values("mrr", second, first).p_value == least
 
 
-def test_among_many_queries_that_differ_the_samples_decide():
-    """Ten up and five down: no more than chance, and more than 2 / 2^15."""
-    differences = np.repeat([1.0, -1.0, 0.0], [10, 5, 985])
+@pytest.mark.parametrize(
+    ("differences", "ways", "least"),
+    [
+        # Eight signs, six or more between ups and downs: none or one of them down, or all but so.
+        ([0.1] * 7 + [-0.1], 2 * (1 + 8), 2**8),
+        # The five must go one way; the small one goes as it likes.
+        ([0.5] * 5 + [-0.001], 2 * 2, 2**6),
+        # .3 and -.1 - .2 leave 0, as far from it as every sum is but for the rounding of .1 + .2.
+        ([0.3, -0.1, -0.2], 8, 8),
+        # 3, 1 and 1 up, 1 down are 4 or more: all up (6), one 1 down (three ways), or the reverse.
+        ([3, 1, 1, -1], 2 * (1 + 3), 16),
+        ([0.25] * 15 + [-0.25], 2 * (1 + 16), 2**16),
+    ],
+)
+def test_few_differences_are_tried_with_every_sign(differences: list[float], ways: int, least: int):
+    """By hand: how many of the 2^m ways to go have a sum as far from 0."""
+    values = np.array(differences + [0.0] * 500)
+    assert compare_values("mrr", values, np.zeros(len(values))).p_value == ways / least
+    assert compare_values("mrr", np.zeros(len(values)), values).p_value == ways / least
+
+
+def test_among_more_queries_that_differ_the_samples_decide():
+    """Twelve up and six down: no more than chance, and more than 2 / 2^18."""
+    differences = np.repeat([1.0, -1.0, 0.0], [12, 6, 982])
     found = compare_values("mrr", differences, np.zeros(1_000))
     turned = significance._resampled_means(differences, 0.95, 10_000, 0) <= 0
     assert found.p_value == 2 * (1 + turned.sum()) / 10_001
-    assert 0.15 < found.p_value < 0.35
+    assert 0.1 < found.p_value < 0.3
 
 
 def test_chance_differences_are_rejected_as_often_as_they_should():

@@ -151,6 +151,38 @@ def test_small_and_crossed_samples_are_noted() -> None:
     assert any("30 queries were in more than one arm" in note for note in notes)
 
 
+def test_few_queries_are_those_of_the_look_that_decides() -> None:
+    """60 queries in each arm by the second day, the planned end, and hundreds more on the third."""
+    observations = seen()
+    query = np.arange(len(observations.arm))
+    observations = dataclasses.replace(
+        observations, arm=query % 2, exposed=np.where(query < 120, 0, 2)
+    )
+    notes = make_report(observations, planned(days=2), daily=False).notes
+    assert notes[0] == (
+        "An arm has only 60 queries by the planned end; the intervals hold for large numbers, 100 "
+        "at the very least."
+    )
+    notes = make_report(observations, planned(days=3), daily=False).notes
+    assert not any("An arm has only" in note for note in notes)
+
+
+@pytest.mark.parametrize("days", [2, 3])
+def test_guardrails_are_noted_to_go_on_after_the_planned_days(days: int) -> None:
+    query = np.arange(1_000)
+    none = np.zeros(1_000, dtype=np.bool_)
+    requests = Requests(("control", "treatment"), query, query % 2, query / 1e6, none, none, none)
+    report = make_report(seen(), planned(days=days), daily=False, requests=requests)
+    noted = any(
+        note.startswith("The guardrails are of all days in the log")
+        and note.endswith("'perhaps' only at one look.")
+        for note in report.notes
+    )
+    assert noted is (days == 2)
+    without = make_report(seen(), planned(days=days), daily=False)
+    assert not any("guardrails" in note for note in without.notes)
+
+
 def test_several_arms_are_each_compared_with_the_control() -> None:
     arms = ("control", "treatment", "other")
     observations = seen(0.5, shares=dict.fromkeys(arms, 1.0))

@@ -224,22 +224,33 @@ def test_what_cannot_be_compared_is_left_out() -> None:
 
 
 def test_what_was_before_may_leave_nothing() -> None:
-    """A metric that is a third of what it was before has no spread then, or one rounded below 0."""
-    gmv = np.random.default_rng(0).gamma(1, 10, 200)
-    arms = [aggregate(with_gmv(part, 3 * part)) for part in (gmv[:100], gmv[100:])]
-    found = {(one.metric, one.cuped) for one in compare("new", *arms, cuped=True)}
-    assert ("gmv", False) in found
-    assert ("gmv", True) not in found
+    """A metric that is a third of what it was before has no spread then, whatever its rounding."""
+    for seed in range(50):
+        gmv = np.random.default_rng(seed).gamma(1, 10, 200)
+        arms = [aggregate(with_gmv(part, 3 * part)) for part in (gmv[:100], gmv[100:])]
+        found = {(one.metric, one.cuped) for one in compare("new", *arms, cuped=True)}
+        assert ("gmv", False) in found
+        assert ("gmv", True) not in found
 
 
 def test_a_metric_without_spread_is_left_out() -> None:
-    """All that is shown is clicked: the error is 0, and often rounded below it."""
+    """All that is shown is clicked: the error is 0, and rounded above it or below."""
     for seed in range(50):
         shown = np.random.default_rng(seed).integers(1, 30, (2, 100)).astype(float)
         arms = [with_gmv(gmv) | {"impressions": gmv, "clicks": gmv} for gmv in shown]
-        estimates = compare("new", *map(aggregate, arms), cuped=False)
-        for one in estimates:
-            assert one.metric != "ctr" or one.lift == pytest.approx(0)
+        found = {one.metric for one in compare("new", *map(aggregate, arms), cuped=False)}
+        assert found == {"gmv", "gmv_winsorised"}
+
+
+@pytest.mark.parametrize(("away", "there"), [(3e-6, False), (4e-6, True)])
+def test_a_millionth_to_either_side_is_spread(away: float, there: bool) -> None:
+    """50 queries of 1 - away and 50 of 1 + away in each arm: half the interval is .2786 · away.
+
+    1.96 · sqrt(2 · away² · (100 / 99) / 100) = 1.96 · away / 7.0356, so .84 or 1.11 millionths.
+    """
+    gmv = 1 + away * np.tile([-1.0, 1.0], 50)
+    found = compare("new", aggregate(with_gmv(gmv)), aggregate(with_gmv(gmv)), cuped=False)
+    assert [one.metric for one in found] == ["ctr", *(["gmv", "gmv_winsorised"] * there)]
 
 
 def test_holms_correction_by_hand() -> None:

@@ -19,6 +19,8 @@ _DRAWS = 1 << 21
 """How many random draws are held at a time (16 MiB of values)."""
 _MOST_DRAWN = 1 << 15
 """Of more queries than this, groups are drawn."""
+_FEW_DIFFER = 16
+"""So many differences have 2^16 ways to go up or down, few enough to try each."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,9 @@ class Comparison:
     high: float
     """The bootstrap interval of the difference."""
     p_value: float
-    """Two-sided, in (0, 1]: how likely so large a difference is if there is none. At least 2 / 2^m
-    with m queries that differ: so likely it is that all of them go one way."""
+    """Two-sided, in (0, 1]: how likely so large a difference is if there is none. At least that of
+    the exact sign-flip test where 16 queries or fewer differ, and 2 / 2^m with m more that do: so
+    likely it is that all of them go one way."""
 
 
 def bootstrap_interval(
@@ -81,9 +84,11 @@ def paired_bootstrap(
     """Compare two models query by query.
 
     Queries are drawn with replacement, both models keeping each query's own values; the p-value is
-    twice the share of samples in which the sign of the mean difference turns, or, if that is more,
-    2 / 2^m with m queries that differ. Where a few differ, all one way, nearly every sample shows
-    that way too, be it by chance or not.
+    twice the share of samples in which the sign of the mean difference turns. Where a few queries
+    differ, most of them one way, nearly every sample shows that way too, be it by chance or not.
+    So where m do, 16 or fewer, p is at least that of the exact sign-flip test: the share of the
+    2^m ways to give the differences signs in which their sum is as far from 0 as it is, or further.
+    With more than 16 it is at least 2 / 2^m, the share in which all go one way.
 
     Args:
         first: the evaluation of one model.
@@ -150,15 +155,29 @@ def compare_values(
     means = _resampled_means(differences, confidence, resamples, seed)
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     fewest = 1 + min(np.count_nonzero(means <= 0), np.count_nonzero(means >= 0))
-    # Of m queries that differ, each way as likely for each, all go one way with this probability.
-    one_way = 2 * 0.5 ** np.count_nonzero(differences)
     return Comparison(
         metric=metric,
         difference=float(differences.mean()),
         low=float(low),
         high=float(high),
-        p_value=min(1.0, max(2 * fewest / (resamples + 1), one_way)),
+        p_value=min(1.0, max(2 * fewest / (resamples + 1), _least_p(differences))),
     )
+
+
+def _least_p(differences: npt.NDArray[np.float64]) -> float:
+    """How likely the sum is as far from 0 if each difference may as well go the other way.
+
+    Of many differences only how likely it is that all go one way, which is less.
+    """
+    differing = differences[differences != 0]
+    if len(differing) > _FEW_DIFFER:
+        return float(2 * 0.5 ** len(differing))
+    sums = np.zeros(1)
+    for difference in differing:
+        sums = np.concatenate([sums + difference, sums - difference])
+    # Sums that are equal but for their rounding count as equal.
+    rounding = 1e-9 * np.abs(differing).sum()
+    return float(np.mean(np.abs(sums) >= np.abs(differing.sum()) - rounding))
 
 
 def _resampled_means(

@@ -110,10 +110,12 @@ class VectorRanker:
         Args:
             prepared: query vectors from `prepare`, `[queries, interests, dim]`.
             seen: pairs to leave out.
-            count: how many.
+            count: how many; with 0 the result has no columns.
         """
         vectors = torch.from_numpy(prepared)
         best = np.full((len(vectors), count), -1, dtype=np.int64)
+        if count == 0:
+            return best
 
         def top_part(start: int) -> None:
             rows = np.arange(start, min(start + ROWS, len(vectors)))
@@ -177,7 +179,7 @@ class VectorRanker:
         order = np.argsort(columns.values, kind="stable")
         seen_row, seen_column = columns.row_of_value()[order], columns.values[order]
         groups, tiles = COLUMNS // GROUP, len(self._padded) // COLUMNS
-        maxima = torch.empty(len(vectors), min(TILES, tiles), groups)
+        maxima = torch.empty(len(vectors), min(TILES, tiles) * groups)
         buffers = torch.empty(2, len(vectors) * COLUMNS)
         best, chosen = torch.empty(len(vectors), 0), torch.empty(len(vectors), 0, dtype=torch.long)
         for tile in range(tiles):
@@ -186,12 +188,11 @@ class VectorRanker:
             scores[:, self._corpus_size - start :] = -torch.inf
             first, last = np.searchsorted(seen_column, (start, start + COLUMNS))
             scores.numpy()[seen_row[first:last], seen_column[first:last] - start] = -np.inf
-            maxima[:, tile % TILES] = scores.view(-1, GROUP, groups).amax(1)
-            held = tile % TILES + 1
-            if held == TILES or tile + 1 == tiles:
-                flat = maxima[:, :held].reshape(len(vectors), -1)
-                found = torch.topk(flat, min(count, flat.shape[1]), sorted=False)
-                first_group = (tile + 1 - held) * groups
+            held = (tile % TILES + 1) * groups
+            maxima[:, held - groups : held] = scores.view(-1, GROUP, groups).amax(1)
+            if held == TILES * groups or tile + 1 == tiles:
+                found = torch.topk(maxima[:, :held], min(count, held), sorted=False)
+                first_group = (tile + 1) * groups - held
                 best = torch.cat([best, found.values], 1)
                 chosen = torch.cat([chosen, found.indices + first_group], 1)
                 if best.shape[1] > count:

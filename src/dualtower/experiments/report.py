@@ -69,7 +69,8 @@ class Report(Settings):
     crossed: dict[str, int | None]
     """By arm, the first day on which the primary metric crossed the planned bound."""
     guardrails: Guardrails | None = None
-    """Latency, errors, empty and short answers, where the log says; whatever the sample ratio."""
+    """Latency, errors, empty and short answers of all days, where the log says; whatever the sample
+    ratio."""
 
 
 def report_log(events: Any, experiment: Experiment, *, before: Any = None) -> Report:
@@ -123,10 +124,13 @@ def make_report(
     believed = ratio.verdict != "blocked"
     days = range(observations.days) if believed else range(0)
     looks = tuple(_with_bounds(look_at(observations, experiment, day), experiment) for day in days)
-    last = decisive(looks[: experiment.days][-1].estimates) if looks else []
+    end = looks[: experiment.days][-1] if looks else None
+    last = [] if end is None else decisive(end.estimates)
+    fewest = min(ratio.queries.values() if end is None else end.queries.values())
     lacking = _not_compared(last, names) if looks else []
     if observations.before is not None:
         lacking += _not_adjusted(last, names[0])
+    guardrails = None if requests is None else guard(requests, experiment.expected_queries)
     return Report(
         experiment=experiment.name,
         control=names[0],
@@ -137,7 +141,7 @@ def make_report(
         left_out=observations.left_out,
         notes=(
             *observations.notes,
-            *_notes(observations, experiment, counts.min()),
+            *_notes(observations, experiment, fewest, guarded=guardrails is not None),
             *lacking,
             *([] if requests is None else unmeasured(requests)),
         ),
@@ -149,7 +153,7 @@ def make_report(
         crossed={arm: _first_crossing(looks, arm, experiment.primary) for arm in names[1:]}
         if believed
         else {},
-        guardrails=None if requests is None else guard(requests, experiment.expected_queries),
+        guardrails=guardrails,
     )
 
 
@@ -265,12 +269,16 @@ def _first_crossing(looks: Iterable[Look], arm: str, primary: str) -> int | None
     return None
 
 
-def _notes(observations: Observations, experiment: Experiment, fewest: int) -> list[str]:
+def _notes(
+    observations: Observations, experiment: Experiment, fewest: int, *, guarded: bool
+) -> list[str]:
+    """What there is to say of the log; `fewest` is of the arm with the fewest queries."""
     notes = []
+    longer = observations.days > experiment.days
     if fewest < FEW_QUERIES:
         notes.append(
-            f"An arm has only {fewest:,} queries; the intervals hold for large numbers, "
-            f"{FEW_QUERIES} at the very least."
+            f"An arm has only {fewest:,} queries{' by the planned end' if longer else ''}; the "
+            f"intervals hold for large numbers, {FEW_QUERIES} at the very least."
         )
     crossed = observations.left_out.crossed_queries
     if crossed > 0.01 * (len(observations.arm) + crossed):
@@ -278,10 +286,15 @@ def _notes(observations: Observations, experiment: Experiment, fewest: int) -> l
             f"{crossed:,} queries were in more than one arm and are left out, more than 1%; "
             "was a weight or the salt changed while the experiment ran?"
         )
-    if observations.days > experiment.days:
+    if longer:
         notes.append(
             f"{observations.days} days are in the log, {experiment.days} were planned: p and the "
             f"planned bounds are of day {experiment.days}, only the always-valid intervals go on."
+        )
+    if longer and guarded:
+        notes.append(
+            "The guardrails are of all days in the log: their 'worse' and 'better' hold whenever "
+            "you look, 'perhaps' only at one look."
         )
     return notes
 

@@ -93,9 +93,10 @@ def always_valid_bound(queries: int, expected: int, alpha: float = 0.05) -> floa
     """The bound on |z| that holds at all times together (Eq. 9, as a multiple of the error).
 
     Its clock is the number of queries. Where all of them are seen in the first days and then return
-    (a fixed panel), it stands still while z moves on, so that nothing is proven of it there. It is
-    never below 3.03: with daily looks, each day with as much news as another, z crosses that though
-    nothing differs with probability 1.1% in 7 days, 2.1% in 30 and 4.4% in 365.
+    (a fixed panel), it stands still while z moves on, so that nothing is proven of it there. At the
+    default alpha it is never below 3.03: with daily looks, each day with as much news as another,
+    z crosses that though nothing differs with probability 1.1% in 7 days, 2.1% in 30 and 4.4% in
+    365. A larger alpha has a lower bound and is crossed more often.
 
     Args:
         queries: t, of both arms together, so far.

@@ -25,6 +25,9 @@ MetricName = Literal["ctr", "gmv", "gmv_winsorised"]
 ALPHA = 0.05
 _Z = 1.959963984540054
 """Of the two-sided 95% interval."""
+_LEAST_WIDTH = 1e-6
+"""Of half the difference's interval, over the control's value. What has no spread is narrower: of
+its error, 0, only the rounding is left."""
 WARN_BELOW, BLOCK_BELOW = 0.01, 0.001
 
 
@@ -166,8 +169,9 @@ def compare(
 ) -> list[Estimate]:
     """Every metric of an arm against the control, that has anything to compare.
 
-    A metric without spread is left out. So is one with CUPED whose adjusted value in the control is
-    not above 0, or in either arm too near 0; without CUPED it is there all the same.
+    A metric without spread is left out: one whose difference's interval reaches less than a
+    millionth of the control's value to either side. So is one with CUPED whose adjusted value in
+    the control is not above 0, or in either arm too near 0; without CUPED it is there all the same.
 
     Args:
         arm: the name of the treatment.
@@ -191,6 +195,8 @@ def compare(
             lift, z = found.rel_effect_size, found.statistic
             low, high = found.rel_effect_size_ci_lower, found.rel_effect_size_ci_upper
             if found.control <= 0 or not isfinite(z):
+                continue
+            if found.effect_size_ci_upper - found.effect_size < _LEAST_WIDTH * found.control:
                 continue
             # An arm without a click is the plainest result there is, and has no logarithm.
             logarithmic = found.treatment > 0 and 1 + high <= (1 + lift) * exp(_Z)

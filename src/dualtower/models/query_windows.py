@@ -11,8 +11,8 @@ from dualtower.data.columns import EarlierSum, FeatureColumn, QueryBatch, Ragged
 _FEW_PLACES = 1 << 14
 """Windows of so many places together, padding and all, are not worth dividing."""
 _FEW_ON_A_GPU = 1 << 23
-"""Likewise off the CPU, where more kernels cost more than padding, until a network's vectors of all
-places take gigabytes."""
+"""Likewise off the CPU, where more kernels cost more than padding, until the network's vectors of
+all places take gigabytes. The padded events are there whole all the same, a few bytes a place."""
 _TIMES_SHORTER = 4
 """Windows that are so many times shorter than the longest are encoded apart."""
 
@@ -46,7 +46,8 @@ class QueryWindows:
         Logs differ in length by orders of magnitude, and a batch is padded to its longest window:
         of Amazon Books' batches 95 places in 100 are padding. On a GPU to start more kernels would
         cost more than that does, so there is one part, unless one long window among many makes
-        the batch too large for its memory.
+        the network's vectors of the batch too large for its memory. The padded `events` and
+        `present` are there already, whole.
 
         Returns:
             Of each part, that with the longest windows first, the places of its targets,
