@@ -150,6 +150,16 @@ def test_without_telling_names_decimal_numbers_are_the_last_that_are_ids(tmp_pat
         discover([write(tmp_path, "other.parquet", log.select("who", pl.col("paid") + 0.5))])
 
 
+def test_a_decimal_rating_of_a_product_is_not_taken_for_its_id(tmp_path: Path) -> None:
+    log = interactions().select(
+        reviewer="userId",
+        product_rating=pl.col("rating").cast(pl.Int64).cast(pl.Float64),
+        asin=pl.format("B{}", "movieId"),
+    )
+    columns = discover([write(tmp_path, "log.parquet", log)]).config.columns
+    assert (columns.query_id, columns.item_id) == ("reviewer", "asin")
+
+
 def test_a_table_of_other_ids_is_left_out(tmp_path: Path) -> None:
     log = write(tmp_path, "log.parquet", interactions())
     shops = write(tmp_path, "shops.parquet", pl.DataFrame({"shop_id": ["x", "y"], "size": [1, 2]}))

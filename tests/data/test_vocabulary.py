@@ -28,6 +28,9 @@ def test_values_of_another_type_only_where_nothing_is_lost() -> None:
     assert small.encode(pl.Series([12, 268, -244])).tolist() == [1, 0, 0]
     texts = Vocabulary(pl.Series(["12", "7"]))
     assert texts.encode(pl.Series([7, 8])).tolist() == [2, 0]
+    iso = Vocabulary(pl.Series(["2024-05-01", "2024-05-03"]))
+    asked = pl.Series([date(2024, 5, 3), date(2024, 5, 2), None, date(2024, 5, 1)])
+    assert iso.encode(asked).tolist() == [2, 0, 0, 1]
     days = Vocabulary(pl.Series([date(2024, 5, 1)]))
     assert days.encode(pl.Series([date(2024, 5, 1), date(2024, 5, 2)])).tolist() == [1, 0]
 

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from dualtower.errors import ConfigError
 from dualtower.evaluation.results import read_results
 from dualtower.retrieval.bundle import Bundle
 from dualtower.studies import grocery, quickstart
@@ -84,3 +85,16 @@ def test_the_quickstart_does_everything(tmp_path: Path, monkeypatch: pytest.Monk
     assert done.examples["household"].n_unique() == 3
     assert set(done.examples["bought it then"]) == {"yes"}
     assert done.examples["product"].str.starts_with("Type ").all()
+
+
+def test_a_bundle_folder_with_other_files_is_refused_before_anything_is_fitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = write_small_tables(tmp_path)
+    monkeypatch.setattr(grocery, "find_tables", lambda: tables)
+    folder, said = tmp_path / "quickstart", []
+    (folder / "bundle").mkdir(parents=True)
+    (folder / "bundle" / "notes.txt").write_text("precious")
+    with pytest.raises(ConfigError, match="bundle: exists and was not written by dualtower"):
+        run_quickstart(folder, said.append)
+    assert said == []

@@ -240,9 +240,21 @@ def test_a_damaged_checkpoint_is_refused(name: str, tmp_path: Path):
 
 def test_a_folder_of_other_files_is_never_replaced(tmp_path: Path):
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(ConfigError, match="holds other files and no checkpoint"):
+    with pytest.raises(ConfigError, match="exists and was not written by dualtower"):
         trained(*WINDOWS_LEAVE_OUT, epochs=1, checkpoint=str(tmp_path))
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_checkpoint_with_a_file_of_others_is_refused_before_the_first_epoch(tmp_path: Path):
+    folder = tmp_path / "checkpoint"
+    trained(*WINDOWS_LEAVE_OUT, epochs=1, checkpoint=str(folder))
+    (folder / "thesis.txt").write_text("years of work")
+
+    def never(model: TwoTower) -> float:
+        raise AssertionError("an epoch was trained")
+
+    with pytest.raises(ConfigError, match=r"holds thesis\.txt, which dualtower did not write"):
+        trained(*WINDOWS_LEAVE_OUT, epochs=2, validate=never, checkpoint=str(folder))
 
 
 def test_the_best_epoch_s_weights_are_kept():

@@ -172,13 +172,20 @@ def _find_interactions(profiles: Sequence[Profile]) -> tuple[Profile, Column, Co
 
 
 def _best(profile: Profile, vocabulary: Sequence[str]) -> Column | None:
-    """The id column with repeats whose name fits best."""
+    """The id column with repeats whose name fits best.
+
+    Decimal numbers, which are rather ratings or prices than ids, come after all others.
+    """
     fitting = [
         column
         for column in profile.columns
         if column.may_be_id and not column.unique and word_score(column.words, vocabulary)
     ]
-    return max(fitting, key=lambda column: word_score(column.words, vocabulary), default=None)
+    return max(
+        fitting,
+        key=lambda column: (not column.whole, word_score(column.words, vocabulary)),
+        default=None,
+    )
 
 
 def _by_repetition(profile: Profile) -> list[tuple[Profile, Column, Column]]:

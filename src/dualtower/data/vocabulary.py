@@ -70,7 +70,8 @@ class Vocabulary:
             return unknown
         try:
             cast = values.cast(dtype, strict=False)
-            if (_is_number(given) and _is_number(dtype)) or given.is_temporal():
+            numbers = _is_number(given) and _is_number(dtype)
+            if numbers or (given.is_temporal() and dtype != pl.String):  # texts lose nothing
                 same = cast.cast(given, strict=False) == values
                 cast = cast.to_frame().select(pl.when(same).then(pl.first())).to_series()
         except pl.exceptions.PolarsError:  # of types that have nothing in common

@@ -15,6 +15,7 @@ from dualtower.evaluation.plots import TrainingCurve, check_plots
 from dualtower.evaluation.ranking import Ranking
 from dualtower.evaluation.report import write_report
 from dualtower.evaluation.results import Run, peak_memory_mb, write_results
+from dualtower.files import BUNDLE_FORMAT, check_replaceable
 from dualtower.models.base import Model
 from dualtower.retrieval.bundle import Bundle
 from dualtower.studies.comparison import Standing, standing
@@ -64,12 +65,14 @@ def run_quickstart(
 
     Raises:
         DataError: the data's package is not installed.
-        ConfigError: matplotlib is not installed, or the folder holds another run's configuration.
+        ConfigError: matplotlib is not installed, or the folder holds another run's configuration or
+            a bundle folder with other files.
     """
     check_plots()
     start = time.monotonic()
     write_config(folder / "dualtower.toml")
     config = load_config(folder / "dualtower.toml")
+    check_replaceable(config.bundle.path, BUNDLE_FORMAT)
     say("1/4  A year of grocery baskets: read, checked and encoded")
     parts = split(load_or_prepare(config, say), config.split)
     models: dict[str, Model] = {}

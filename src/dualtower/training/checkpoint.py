@@ -12,6 +12,7 @@ from torch import Tensor
 from dualtower.errors import ConfigError
 from dualtower.files import (
     MANIFEST,
+    check_replaceable,
     read_manifest,
     recover_folder,
     replacing_folder,
@@ -72,18 +73,15 @@ def load_checkpoint(
 
     Raises:
         BundleError: the checkpoint is damaged.
-        ConfigError: it is of another run (settings or data differ), or the folder holds other
-            files.
+        ConfigError: it is of another run (settings or data differ), or the folder could not be
+            replaced after the first epoch: it holds other files or is a mount point.
     """
     recover_folder(folder)  # a run has its folder to itself: nobody replaces it meanwhile
     if not (folder / MANIFEST).exists():
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise ConfigError(
-                f"training.checkpoint: {folder} holds other files and no checkpoint, which would "
-                "take their place; name a new folder"
-            )
+        check_replaceable(folder, FORMAT)
         return None
     content = read_manifest(folder, FORMAT, VERSION)
+    check_replaceable(folder, FORMAT)
     run = json.loads(json.dumps(run))
     saved = {"validation": None, **content["run"]}  # older ones do not say
     if saved != run:
