@@ -162,27 +162,64 @@ def test_a_split_column_that_the_split_does_not_read_is_refused(split: dict[str,
     message = f"columns.split names the column 'part', whose marks split.by = \"{by}\" does not"
     with pytest.raises(ConfigError, match=message) as caught:
         run(columns={"split": "part"}, split=split)
+    assert "Value error" not in str(caught.value)
     assert "events.parquet" not in str(caught.value)  # not the whole configuration
     assert run(columns={"split": "part"}, split={"by": "column"}).columns.split == "part"
+
+
+def load(folder: Path, dataset: str, bundle: str, training: str) -> RunConfig:
+    data = f'interactions = "events.parquet"\ndataset = "{dataset}"'
+    sections = f'[data]\n{data}\n[bundle]\npath = "{bundle}"\n[training]\n{training}\n'
+    return load_config(write(folder, sections))
 
 
 @pytest.mark.parametrize(
     ("dataset", "bundle", "training", "message"),
     [
-        ("out", "./out/", {}, "bundle.path = './out/' is in the folder of data.dataset = 'out'"),
-        ("out/data", "out", {}, "data.dataset = 'out/data' is in the folder of bundle.path = 'o"),
-        ("data", ".", {}, "data.dataset = 'data' is in the folder of bundle.path = '.'"),
-        ("a", "b", {"checkpoint": "b"}, "training.checkpoint = 'b' is in the folder of bundle"),
-        ("a", "b", {"checkpoint": "c", "tensorboard": "c/log"}, "tensorboard = 'c/log' is in the"),
+        ("out", "./out/", "", "bundle.path = '.*/out' is in the folder of data.dataset = '.*/out'"),
+        ("out/data", "out", "", "data.dataset = '.*/out/data' is in the folder of bundle.path = '"),
+        ("data", ".", "", "data.dataset = '.*/data' is in the folder of bundle.path = '"),
+        ("link/data", "out", "", "data.dataset = '.*/link/data' is in the folder of bundle.path"),
+        ("a", "b", 'checkpoint = "b"', "training.checkpoint = '.*/b' is in the folder of bundle"),
+        ("a", "b", 'checkpoint = "c"\ntensorboard = "c/log"', "tensorboard = '.*/c/log' is in the"),
     ],
 )
 def test_folders_that_would_replace_each_other_are_refused(
-    dataset: str, bundle: str, training: dict[str, Any], message: str
+    dataset: str, bundle: str, training: str, message: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match=message):
-        run(data={**DATA, "dataset": dataset}, bundle={"path": bundle}, training=training)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "link").symlink_to("out")
+    with pytest.raises(ConfigError, match=message) as caught:
+        load(tmp_path, dataset, bundle, training)
+    assert "Value error" not in str(caught.value)
 
 
-def test_folders_beside_each_other_are_not_in_each_other() -> None:
-    training = {"checkpoint": "out/bundle-checkpoint", "tensorboard": "out/log"}
-    run(data={**DATA, "dataset": "out/data"}, bundle={"path": "out/bundle"}, training=training)
+def test_folders_named_as_seen_from_elsewhere_are_compared_too(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data\.dataset = .* is in the folder of bundle\.path"):
+        load(tmp_path, str(tmp_path / "out" / "data"), "out", "")
+
+
+def test_folders_beside_each_other_are_not_in_each_other(tmp_path: Path) -> None:
+    training = 'checkpoint = "out/bundle-checkpoint"\ntensorboard = "out/log"'
+    load(tmp_path, "out/data", "out/bundle", training)
+    (tmp_path / "run").mkdir()
+    config = load(tmp_path / "run", "../x", ".", "")
+    assert (config.data.dataset, config.bundle.path) == (str(tmp_path / "x"), str(tmp_path / "run"))
+
+
+def test_brackets_are_escaped_where_a_glob_is_meant_and_nowhere_else(tmp_path: Path) -> None:
+    folder = tmp_path / "run [1]"
+    folder.mkdir()
+    (folder / "log [v2].csv").touch()
+    text = (
+        '[data]\ninteractions = "log [v2].csv"\nitems = "*.parquet"\ndataset = "data [v2]"\n'
+        '[bundle]\npath = "bundle [v2]"\n'
+        '[training]\ncheckpoint = "kept [v2]"\ntensorboard = "traces [v2]"\n'
+    )
+    config = load_config(write(folder, text))
+    assert config.data.interactions == str(folder / "log [v2].csv")
+    assert config.data.items == str(tmp_path / "run [[]1]" / "*.parquet")
+    assert config.data.dataset == str(folder / "data [v2]")
+    assert config.bundle.path == str(folder / "bundle [v2]")
+    assert config.training.checkpoint == str(folder / "kept [v2]")
+    assert config.training.tensorboard == str(folder / "traces [v2]")

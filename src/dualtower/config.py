@@ -370,27 +370,6 @@ class RunConfig(Settings):
             )
         return self
 
-    @model_validator(mode="after")
-    def _written_folders_are_apart(self) -> Self:
-        """Each is replaced as a whole, and would take with it what else is written there."""
-        replaced = {
-            "data.dataset": self.data.dataset,
-            "bundle.path": self.bundle.path,
-            "training.checkpoint": self.training.checkpoint,
-        }
-        written = {**replaced, "training.tensorboard": self.training.tensorboard}
-        for outer, folder in replaced.items():
-            for inner, other in written.items():
-                if inner == outer or folder is None or other is None:
-                    continue
-                place = Path(os.path.normpath(other))
-                if Path(os.path.normpath(folder)) in (place, *place.parents):
-                    raise ValueError(
-                        f"{inner} = {other!r} is in the folder of {outer} = {folder!r}, which is "
-                        "replaced as a whole; give each a folder of its own"
-                    )
-        return self
-
     @model_validator(mode="before")
     @classmethod
     def _evaluate_as_trained(cls, values: Any) -> Any:
@@ -454,12 +433,13 @@ def validate(kind: type[T], values: Any, where: str) -> T:
         lines = []
         for fault in error.errors():
             field = ".".join(str(part) for part in fault["loc"])
+            message = fault["msg"].removeprefix("Value error, ")
             if not fault["loc"]:  # what was given is the whole configuration
-                lines.append(f"  {fault['msg']}")
+                lines.append(f"  {message}")
             elif fault["type"] == "extra_forbidden":
                 lines.append(f"  {field}: no such setting")
             else:
-                lines.append(f"  {field}: {fault['msg']} (given: {fault['input']!r})")
+                lines.append(f"  {field}: {message} (given: {fault['input']!r})")
         raise ConfigError(f"{where} is not valid:\n" + "\n".join(lines)) from None
 
 
@@ -473,27 +453,54 @@ def load_config(path: str | Path) -> RunConfig:
     """
     file = Path(path)
     values = read_toml(file, "no such file; `dualtower init TABLES` writes one")
-    config = validate(RunConfig, values, str(file))
-    return _absolute(config, file.resolve().parent)
+    config = _absolute(validate(RunConfig, values, str(file)), file.resolve().parent)
+    check_apart(config)
+    return config
+
+
+def check_apart(config: RunConfig) -> None:
+    """Check that no folder that a run replaces as a whole holds another that it writes.
+
+    Args:
+        config: its relative paths are taken as seen from the working directory.
+
+    Raises:
+        ConfigError: one of them would take with it what else is written there.
+    """
+    replaced = {
+        "data.dataset": config.data.dataset,
+        "bundle.path": config.bundle.path,
+        "training.checkpoint": config.training.checkpoint,
+    }
+    written = {**replaced, "training.tensorboard": config.training.tensorboard}
+    for outer, folder in replaced.items():
+        for inner, other in written.items():
+            if inner == outer or folder is None or other is None:
+                continue
+            if Path(other).resolve().is_relative_to(Path(folder).resolve()):
+                raise ConfigError(
+                    f"{inner} = {other!r} is in the folder of {outer} = {folder!r}, which is "
+                    "replaced as a whole; give each a folder of its own"
+                )
 
 
 def _absolute(config: RunConfig, folder: Path) -> RunConfig:
-    def resolve(part: Settings, *names: str) -> dict[str, Any]:
-        update = {}
-        for name in names:
-            value = getattr(part, name)
-            if value is not None:
-                base = glob.escape(str(folder)) if glob.has_magic(value) else folder
-                update[name] = os.path.normpath(Path(base) / value)
-        return update
-
+    tables = ("interactions", "items", "queries")
     paths = {
-        "data": ("interactions", "items", "queries", "dataset"),
+        "data": (*tables, "dataset"),
         "training": ("checkpoint", "tensorboard"),
         "bundle": ("path",),
     }
+
+    def absolute(name: str, value: str) -> str:
+        is_glob = name in tables and glob.has_magic(value) and not (folder / value).exists()
+        base = glob.escape(str(folder)) if is_glob else str(folder)
+        return os.path.normpath(Path(base) / value)
+
     update = {}
     for section, names in paths.items():
         part = getattr(config, section)
-        update[section] = part.model_copy(update=resolve(part, *names))
+        given = {name: getattr(part, name) for name in names}
+        found = {name: absolute(name, value) for name, value in given.items() if value is not None}
+        update[section] = part.model_copy(update=found)
     return config.model_copy(update=update)

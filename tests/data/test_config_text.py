@@ -69,11 +69,11 @@ def test_tables_in_a_folder_called_dataset_are_not_replaced_by_it(tmp_path: Path
     assert (tables / "ratings.csv").is_file()
 
 
-def write_parts(folder: Path) -> None:
+def write_parts(folder: Path, suffix: str = ".csv") -> None:
     folder.mkdir(parents=True)
     log = interactions()
-    write(folder, "1.csv", log[:150])
-    write(folder, "2.csv", log[150:])
+    write(folder, f"1{suffix}", log[:150])
+    write(folder, f"2{suffix}", log[150:])
 
 
 def test_a_folder_of_like_files_may_hold_the_configuration_and_others(tmp_path: Path) -> None:
@@ -88,13 +88,39 @@ def test_a_folder_of_like_files_may_hold_the_configuration_and_others(tmp_path: 
         assert prepare(config, progress=False).event_count == 300
 
 
-def test_a_configuration_among_the_files_of_a_table_is_refused(tmp_path: Path) -> None:
-    write_parts(tmp_path / "log" / "2024")
-    (tmp_path / "log" / "2025").mkdir()
-    write(tmp_path / "log" / "2025", "3.csv", interactions())
-    guess = discover([tmp_path / "log"])
+def test_a_configuration_among_the_parquet_files_of_a_table_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "log [v2]"
+    write_parts(folder / "2024", ".parquet")
+    (folder / "2025").mkdir()
+    write(folder / "2025", "3.parquet", interactions())
+    guess = discover([folder])
     with pytest.raises(ConfigError, match=r"data\.interactions: .* name a file elsewhere"):
-        config_text(guess, tmp_path / "log" / "dualtower.toml")
+        config_text(guess, folder / "dualtower.toml")
     output = tmp_path / "dualtower.toml"
     output.write_text(config_text(guess, output), encoding="utf-8")
     assert prepare(load_config(output), progress=False).event_count == 600
+
+
+def test_a_configuration_may_be_among_nested_csv_files(tmp_path: Path) -> None:
+    folder = tmp_path / "log [v2]"
+    write_parts(folder / "2024")
+    (folder / "2025").mkdir()
+    write(folder / "2025", "3.csv", interactions())
+    output = folder / "dualtower.toml"
+    output.write_text(config_text(discover([folder]), output), encoding="utf-8")
+    for _ in range(2):  # the second time with a dataset among the tables
+        assert prepare(load_config(output), progress=False).event_count == 600
+
+
+def test_tables_named_from_a_folder_with_brackets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run [1]"
+    write_parts(folder)
+    write(folder, "log [v2].csv", interactions())
+    monkeypatch.chdir(folder)
+    output = Path("dualtower.toml")
+    for name, events in (("log [v2].csv", 300), ("[0-9].csv", 300)):
+        output.write_text(config_text(discover([name]), output), encoding="utf-8")
+        assert f'interactions = "{name}"' in output.read_text(encoding="utf-8")
+        assert prepare(load_config(output), progress=False).event_count == events

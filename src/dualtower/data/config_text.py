@@ -1,6 +1,8 @@
 """A commented TOML configuration from a guess."""
 
+import glob
 import os
+import re
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from pydantic import BaseModel
 
 from dualtower.config import RunConfig
 from dualtower.data.discover import Guess
+from dualtower.data.tables import PARQUET_SUFFIXES
 from dualtower.errors import ConfigError
 from dualtower.files import BUNDLE_FORMAT, DATASET_FORMAT, check_replaceable
 from dualtower.schema import Feature, FeatureKind
@@ -50,7 +53,7 @@ def config_text(
         written_by: what its first line says.
 
     Raises:
-        ConfigError: `output` is in a folder that a table is all of.
+        ConfigError: `output` is in a folder that a table is all of, or all Parquet files of.
     """
     folder = output.resolve().parent
     lines = [
@@ -88,14 +91,22 @@ def _table_path(path: str, folder: Path, setting: str) -> str:
     Raises:
         ConfigError: what the run writes beside its configuration would be taken for the table's.
     """
-    table = Path(path).resolve()
-    root = table.parents[1] if table.parent.name == "**" else table
-    if folder.is_relative_to(root):
+    plain = Path(path).exists()
+    table = (Path(path) if plain else Path(glob.escape(os.getcwd())) / path).resolve()
+    recursive = table.parent.name == "**" and table.name.lower().endswith(PARQUET_SUFFIXES)
+    root = table if plain else Path(_unescaped(str(table.parents[1]))) if recursive else None
+    if root is not None and folder.is_relative_to(root):
         raise ConfigError(
-            f"data.{setting}: {path} names all files in {root}, where the configuration and the "
-            "dataset would be written too; name a file elsewhere (--output)"
+            f"data.{setting}: {path} names all {'Parquet ' if recursive else ''}files in {root}, "
+            "those of the dataset too, which would be written there; name a file elsewhere "
+            "(--output)"
         )
-    return os.path.relpath(table, folder)
+    return os.path.relpath(table, folder if plain else glob.escape(str(folder)))
+
+
+def _unescaped(pattern: str) -> str:
+    """What `glob.escape` made the pattern of."""
+    return re.sub(r"\[([*?[])\]", r"\1", pattern)
 
 
 def _free_folder(folder: Path, name: str, format_name: str) -> str:

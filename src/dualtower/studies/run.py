@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dualtower.config import RunConfig
+from dualtower.config import RunConfig, check_apart
 from dualtower.data.dataset import Dataset, Log, Split
 from dualtower.data.prepare import prepare, stale_reason
 from dualtower.data.splits import split
@@ -59,7 +59,8 @@ def changed(
     """The configuration with what the command line overrides; None leaves the file's value.
 
     Raises:
-        ConfigError: there is no such model.
+        ConfigError: there is no such model, or the bundle's folder and another that the run writes
+            are in each other.
     """
     training = {
         name: value for name, value in (("epochs", epochs), ("seed", seed)) if value is not None
@@ -71,7 +72,9 @@ def changed(
             update["training"] = update["training"].for_model(model)
     if bundle is not None:
         update["bundle"] = config.bundle.model_copy(update={"path": str(bundle)})
-    return config.model_copy(update=update)
+    config = config.model_copy(update=update)
+    check_apart(config)
+    return config
 
 
 def without_traces(config: RunConfig) -> RunConfig:
@@ -195,10 +198,12 @@ def fit_bundle(config: RunConfig, fitted_on: str, say: Callable[[str], None]) ->
 
     Raises:
         DataError: a table is not as it should be, or the split leaves nothing to train on.
-        ConfigError: `fitted_on` is not valid, or the bundle's folder holds other files.
+        ConfigError: `fitted_on` is not valid, the bundle's folder holds other files, or folders that
+            the run writes are in each other.
     """
     if fitted_on not in FITTED_ON:
         raise ConfigError(f"--on: {fitted_on!r} given; it must be one of {', '.join(FITTED_ON)}")
+    check_apart(config)
     check_replaceable(config.bundle.path, BUNDLE_FORMAT)
     dataset = load_or_prepare(config, say)
     parts = split(dataset, config.split)
