@@ -99,8 +99,11 @@ def test_a_folder_of_another_format_or_without_a_manifest_is_not_replaced(tmp_pa
         check_replaceable(target, "dualtower-bundle")
     for content in ("", "[]", "{}"):
         (target / "manifest.json").write_text(content)
-        with pytest.raises(ConfigError, match=r"its manifest\.json is missing or damaged"):
+        with pytest.raises(ConfigError, match=r"manifest\.json is missing or damaged.* delete the"):
             check_replaceable(target, FORMAT)
+    (target / "manifest.json").unlink()
+    with pytest.raises(ConfigError, match="delete the folder to make it anew"):
+        check_replaceable(target, FORMAT)
 
 
 def test_a_mount_point_is_refused_before_anything_is_written(

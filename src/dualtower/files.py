@@ -124,7 +124,7 @@ def check_replaceable(path: str | Path, format_name: str) -> None:
     except (OSError, ValueError, TypeError, KeyError):
         raise ConfigError(
             f"{target}: its {MANIFEST} is missing or damaged, so what dualtower wrote there cannot "
-            f"be told; {_LOST}"
+            "be told from files of others; delete the folder to make it anew, or name another"
         ) from None
     if found != format_name:
         raise ConfigError(f"{target}: holds a {found}, not a {format_name}; {_LOST}")

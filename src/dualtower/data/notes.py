@@ -29,7 +29,7 @@ def null_word_notes(counts: pl.DataFrame, column: str, what: str) -> list[str]:
         return []
     found = counts.filter(pl.col("value").str.strip_chars().str.to_lowercase().is_in(NULL_WORDS))
     return [
-        f"{count:,} rows have {column} {value!r}, which stands for a missing id in many tables: "
+        f"{count:,} rows have {column} '{value}', which stands for a missing id in many tables: "
         f"they are taken as one {what} of that name; if the id is missing there, leave it empty"
         for value, count in found.select("value", "len").iter_rows()
     ]
@@ -133,7 +133,7 @@ def _lists_with_own_items(
 ) -> int:
     """How many queries have a known item in their list that is one of their events' too."""
     count = 0
-    for first, last in query_chunks(offsets):
+    for first, last in query_chunks(offsets + list_offsets):  # both are held at a time
         pairs = []
         for starts, values in ((offsets, items), (list_offsets, listed)):
             own = np.asarray(values[starts[first] : starts[last]], dtype=np.int64)

@@ -39,6 +39,7 @@ def save(dataset: Dataset, path: str | Path) -> None:
     """Write the dataset into folder `path`, in place of what is there.
 
     Raises:
+        ConfigError: the folder holds anything but an older dataset, or is a mount point.
         OSError: the folder cannot be written.
     """
     with replacing_folder(path, FORMAT) as folder:

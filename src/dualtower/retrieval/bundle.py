@@ -143,6 +143,7 @@ class Bundle:
             The bundle itself.
 
         Raises:
+            ConfigError: the folder holds anything but an older bundle, or is a mount point.
             OSError: the folder cannot be written.
         """
         with replacing_folder(path, FORMAT) as folder:

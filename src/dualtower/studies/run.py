@@ -198,8 +198,8 @@ def fit_bundle(config: RunConfig, fitted_on: str, say: Callable[[str], None]) ->
 
     Raises:
         DataError: a table is not as it should be, or the split leaves nothing to train on.
-        ConfigError: `fitted_on` is not valid, the bundle's folder holds other files, or folders that
-            the run writes are in each other.
+        ConfigError: `fitted_on` is not valid, the bundle's folder holds other files, or the run
+            would write folders in each other.
     """
     if fitted_on not in FITTED_ON:
         raise ConfigError(f"--on: {fitted_on!r} given; it must be one of {', '.join(FITTED_ON)}")
