@@ -184,6 +184,8 @@ def test_lists_of_items_of_the_queries_table_are_only_suggested(tmp_path: Path) 
             "liked": ["3|4", "28|40"] * 10,
             "interests": [["film"], []] * 10,
             "codes": [[100, 200], [1]] * 10,  # one in three is an item
+            "topics": [[3, 7], [1, 12]] * 10,  # all are, as all small numbers
+            "bought": [[3, 7], [1, 12]] * 10,
         }
     )
     guess = discover([log, write(tmp_path, "users.parquet", users)])
@@ -191,12 +193,14 @@ def test_lists_of_items_of_the_queries_table_are_only_suggested(tmp_path: Path) 
         "age",
         "interests",
         "codes",
+        "topics",
     ]
     assert [(feature.name, feature.kind) for feature in guess.query_candidates] == [
         ("history", "sequence"),
         ("liked", "multi_valued"),
+        ("bought", "sequence"),
     ]
-    assert "not set, since among these items" in guess.reasons["columns.query_features.history"]
+    assert "not set, since it may hold items" in guess.reasons["columns.query_features.history"]
     output = tmp_path / "dualtower.toml"
     output.write_text(config_text(guess, output), encoding="utf-8")
     lines = output.read_text(encoding="utf-8").splitlines()

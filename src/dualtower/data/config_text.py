@@ -23,8 +23,8 @@ _WRITTEN = {("data", "dataset"): DATASET_FORMAT, ("bundle", "path"): BUNDLE_FORM
 _CANDIDATES = {
     "query_features": (
         "query_candidates",
-        "A column that holds items of the query itself is a remark below: use it only if none of "
-        "these items comes from the events to be predicted. A list of all that a query bought "
+        "A column that may hold items of the query itself is a remark below: use it only if none "
+        "of these items comes from the events to be predicted. A list of all that a query bought "
         "holds the test's answers, and a model would read them there.",
     ),
     "context_features": (

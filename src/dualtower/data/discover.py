@@ -127,7 +127,7 @@ def discover(tables: Sequence[str | Path]) -> Guess:
         )
         for feature in query_candidates:
             found[feature.name] += (
-                ": not set, since among these items may be those that are to be predicted"
+                ": not set, since it may hold items, and among them those that are to be predicted"
             )
         reasons |= {f"columns.query_features.{name}": why for name, why in found.items()}
     used |= {column.name for column in interactions.columns if column.distinct > _MOST_CONTEXTS}

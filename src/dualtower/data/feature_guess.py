@@ -64,7 +64,11 @@ def guess_features(
 
 
 def holds_items(profile: Profile, feature: Feature, item_ids: pl.Series) -> bool:
-    """Whether a feature's lists, or texts that join values, hold ids of items for the most part."""
+    """Whether a feature's lists, or texts that join values, may be of items for the most part.
+
+    Small codes of something else are among the item ids too where these are numbered from 1 on, so
+    lists whose name tells of no items must reach over most of the ids' range.
+    """
     if feature.kind == FeatureKind.SEQUENCE:
         return True
     if feature.kind != FeatureKind.MULTI_VALUED:
@@ -72,9 +76,9 @@ def holds_items(profile: Profile, feature: Feature, item_ids: pl.Series) -> bool
     values = profile.sample[feature.name].drop_nulls()
     if values.dtype == pl.String:
         values = values.str.split(LIST_SEPARATOR)
-    return _are_items(
-        values.arr.to_list() if isinstance(values.dtype, pl.Array) else values, item_ids
-    )
+    lists = values.arr.to_list() if isinstance(values.dtype, pl.Array) else values
+    named = bool(set(HISTORY_WORDS).intersection(profile.column(feature.name).words))
+    return _are_items(lists, item_ids) and (named or _reach_over_most(lists, item_ids))
 
 
 def _guess(profile: Profile, column: Column, item_ids: pl.Series) -> tuple[FeatureKind, str] | None:
@@ -125,6 +129,18 @@ def _are_items(lists: pl.Series, item_ids: pl.Series) -> bool:
     """Whether most of the values in lists are ids of items."""
     flat = lists.explode().drop_nulls().cast(item_ids.dtype, strict=False)
     return int(flat.is_in(item_ids.unique().implode()).sum()) > len(flat) / 2
+
+
+def _reach_over_most(lists: pl.Series, item_ids: pl.Series) -> bool:
+    """Whether the items in lists reach over most of the range of ids; true where ids are texts."""
+    ids = item_ids.drop_nulls().unique()
+    flat = lists.explode().drop_nulls().cast(ids.dtype, strict=False)
+    found = flat.filter(flat.is_in(ids.implode()))
+    numbers = [part.cast(pl.String).cast(pl.Float64, strict=False) for part in (found, ids)]
+    if numbers[1].has_nulls():
+        return True
+    reach, all_ids = (float(part.max()) - float(part.min()) for part in numbers)  # type: ignore[arg-type]
+    return reach > all_ids / 2
 
 
 def _is_joined_list(values: pl.Series) -> bool:
