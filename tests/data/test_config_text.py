@@ -101,8 +101,9 @@ def test_a_configuration_among_the_parquet_files_of_a_table_is_refused(tmp_path:
     assert prepare(load_config(output), progress=False).event_count == 600
 
 
-def test_a_configuration_may_be_among_nested_csv_files(tmp_path: Path) -> None:
-    folder = tmp_path / "log [v2]"
+@pytest.mark.parametrize("name", ["log", "log [v2]"])
+def test_a_configuration_may_be_among_nested_csv_files(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / name
     write_parts(folder / "2024")
     (folder / "2025").mkdir()
     write(folder / "2025", "3.csv", interactions())
