@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from dualtower.retrieval.exact import pair_scores
+from dualtower.serving import new_items
 from dualtower.serving.new_items import NewItems, NewItemVectors, best_with_new
 
 
@@ -14,6 +15,23 @@ class Means:
 
 def kept(most: int) -> NewItemVectors:
     return NewItemVectors(Means(), 2, most)  # type: ignore[arg-type]
+
+
+def numbered(values: np.ndarray, first: int) -> NewItems:
+    """New items with these vectors."""
+    count = len(values)
+    lengths = np.maximum(np.linalg.norm(values, axis=1), np.float32(1e-30))
+    rows = np.zeros(count, dtype=np.int64)
+    return NewItems(np.arange(count).astype(object), rows, values, lengths, first)
+
+
+class Perturbed(np.ndarray):
+    """Vectors whose product rounds the later ones up."""
+
+    def __matmul__(self, other: np.ndarray) -> np.ndarray:
+        product = np.asarray(self) @ np.asarray(other)
+        above = np.nextafter(product, np.float32(np.inf))
+        return np.where(np.arange(len(product))[:, None] < len(product) // 2, product, above)
 
 
 def test_room_grows_and_the_oldest_goes() -> None:
@@ -48,7 +66,7 @@ def test_the_best_are_those_of_all_pairs(n: int, interests: int) -> None:
     random = np.random.default_rng(1)
     values = random.normal(size=(60, 8)).astype(np.float32)
     values[20:40] = values[0]  # ties
-    new = NewItems(np.arange(60).astype(object), np.zeros(60, dtype=np.int64), values, 1_000)
+    new = numbered(values, first=1_000)
     vector = random.normal(size=(interests, 8) if interests else 8).astype(np.float32)
     found = np.array([3, 1, 2]), np.array([2.5, 0.5, -0.5], dtype=np.float32)
     left_out = np.array([3, 10 + 5, 10 + 1_000, 10 + 1_030, 10 + 1_059, 10 + 1_060])
@@ -61,6 +79,53 @@ def test_the_best_are_those_of_all_pairs(n: int, interests: int) -> None:
     )
     assert positions.tolist() == [position for _, position in everything[:n]]
     np.testing.assert_array_equal(scores, [-score for score, _ in everything[:n]])
+
+
+@pytest.mark.parametrize("cosine", [False, True])
+def test_a_tie_across_the_cut_is_broken_by_position_however_the_product_rounds(
+    cosine: bool,
+) -> None:
+    values = np.tile(np.array([0.3, 0.7, -0.2], dtype=np.float32), (8, 1))
+    new = numbered(values.view(Perturbed), first=0)
+    nothing = np.zeros(0, dtype=np.int64)
+    vector = np.array([0.6, 0.8, 0.1], dtype=np.float32)
+    positions, scores = best_with_new(
+        nothing,
+        nothing.astype(np.float32),
+        new,
+        vector,
+        3,
+        size=0,
+        left_out=nothing,
+        cosine=cosine,
+    )
+    assert positions.tolist() == [0, 1, 2]
+    length = np.linalg.norm(values[0]) if cosine else 1
+    np.testing.assert_allclose(scores, values[0] @ vector / length, rtol=1e-6)
+
+
+def test_where_memory_runs_out_nothing_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = kept(1_000)
+    given = np.array([1, 0], dtype=np.float32)
+    for number in range(64):
+        vectors.observe(f"k{number}", f"n{number}", 0, given)
+    roomy, copies = new_items._roomy, list[int]()
+
+    def short(values: np.ndarray) -> np.ndarray:
+        copies.append(len(values))
+        if len(copies) == 3:
+            raise MemoryError
+        return roomy(values)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(new_items, "_roomy", short)
+        with pytest.raises(MemoryError):
+            vectors.observe("more", "more", 0, given)
+    vectors.observe("more", "more", 0, given)
+    new = vectors.items()
+    assert new.ids.tolist() == [*(f"n{number}" for number in range(64)), "more"]
+    np.testing.assert_array_equal(new.vectors, np.tile(given, (65, 1)))
+    np.testing.assert_array_equal(new.lengths, np.ones(65))
 
 
 def test_without_new_items_what_was_found_stays() -> None:

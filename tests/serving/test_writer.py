@@ -128,6 +128,30 @@ def test_after_a_lost_connection_the_store_is_asked_what_it_holds() -> None:
     assert done == ["renewed", "b", "c"]
 
 
+def test_what_was_written_and_not_applied_is_applied_before_the_next_group() -> None:
+    done, fails = list[str](), [False, True]
+
+    def apply(events: Sequence[Event]) -> None:
+        if fails.pop(0):
+            raise MemoryError
+        done.extend(event.event_id for event in events)
+
+    async def renew() -> None:
+        done.append("renewed")
+
+    async def work() -> None:
+        writer = EventWriter(Memory(), apply, renew)
+        writer.start()
+        with pytest.raises(MemoryError):
+            await writer.write([event(str(number)) for number in range(10)])
+        fails.append(False)
+        assert await writer.write([event("9"), event("a")]) == [False, True]
+        await writer.stop()
+
+    asyncio.run(work())
+    assert done == [*"01234567", "renewed", "a"]
+
+
 def test_nothing_is_acknowledged_or_applied_where_the_store_fails() -> None:
     store, applied, lost = Memory(), list[Event](), list[BaseException]()
     store.fails = True

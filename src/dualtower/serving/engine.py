@@ -12,7 +12,6 @@ import polars as pl
 from dualtower.data.columns import QueryBatch, Ragged
 from dualtower.errors import ConfigError, DataError
 from dualtower.retrieval.bundle import Bundle
-from dualtower.retrieval.exact import unit_vectors
 from dualtower.serving.categories import Categories
 from dualtower.serving.event import Id
 from dualtower.serving.ids import RowOfId, ids_of_rows
@@ -136,13 +135,12 @@ class Engine:
             self.bundle.similar_items([item_id])  # raises, and says what is wrong with the item
         new = None if live is None else live.new_items()
         size = len(self._ids)
-        if new is not None and len(new):
-            new = replace(new, vectors=unit_vectors(new.vectors))
         if position < size:
             vector = self._unit_vector(position)
         else:
             assert new is not None
-            vector = new.vectors[position - size - new.first]
+            place = position - size - new.first
+            vector = new.vectors[place] / new.lengths[place]
         itself = np.array([position], dtype=np.int64)
         if self._scan is None:
             positions, scores = self._search.best(vector, n, self._inside(itself), None)
@@ -150,7 +148,9 @@ class Engine:
             positions, scores = self._scan.best(vector, n, self._inside(itself))
         if new is None or len(new) == 0:
             return self._ids[positions], scores
-        found = best_with_new(positions, scores, new, vector, n, size=size, left_out=itself)
+        found = best_with_new(
+            positions, scores, new, vector, n, size=size, left_out=itself, cosine=True
+        )
         return self._named(found[0], new), found[1]
 
     def has_vector(self, item_id: Id, live: LiveState | None = None) -> bool:

@@ -14,6 +14,7 @@ from dualtower.serving.event import Id
 MOST_NEW_ITEMS = 10_000
 """So many are kept, unless asked otherwise: each is compared with every query."""
 _LEAST_ROOM = 64
+_LEAST_LENGTH = 1e-30
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class NewItems:
     """Rows of the item vocabulary, `[items]`; 0 where it has none."""
     vectors: npt.NDArray[np.float32]
     """p_v, `[items, dim]`."""
+    lengths: npt.NDArray[np.float32]
+    """Of the vectors, `[items]`; above 0, also of a vector of zeros."""
     first: int
     """The number of the first one: so many were let go of."""
 
@@ -77,6 +80,7 @@ class NewItemVectors:
         self._counts = np.empty(0, dtype=np.int64)
         self._sums = np.empty((0, dim))
         self._vectors = np.empty((0, dim), dtype=np.float32)
+        self._lengths = np.empty(0, dtype=np.float32)
         self.possible = most > 0 and model.encode_new_item(0, np.zeros(dim), 1) is not None
         """Whether the model can tell new items apart; if not, none are kept."""
 
@@ -105,6 +109,7 @@ class NewItemVectors:
         vector = self._model.encode_new_item(row, self._sums[place], int(self._counts[place]))
         assert vector is not None
         self._vectors[place] = vector
+        self._lengths[place] = _length(vector)
         return number
 
     def number_of(self, key: Id) -> int:
@@ -119,7 +124,13 @@ class NewItemVectors:
     def items(self) -> NewItems:
         """All new items that are kept; views."""
         kept = slice(self._begin, self._end)
-        return NewItems(self._ids[kept], self._rows[kept], self._vectors[kept], self._first)
+        return NewItems(
+            self._ids[kept],
+            self._rows[kept],
+            self._vectors[kept],
+            self._lengths[kept],
+            self._first,
+        )
 
     def _add(self, key: Id, item_id: Id, row: int) -> int:
         if len(self) == self._most:
@@ -130,6 +141,7 @@ class NewItemVectors:
         self._ids[place], self._keys[place], self._rows[place] = item_id, key, row
         self._counts[place] = 0
         self._sums[place] = self._vectors[place] = 0
+        self._lengths[place] = _LEAST_LENGTH
         self._number[key] = self._number[str(item_id)] = number
         self._end += 1
         return number
@@ -145,10 +157,18 @@ class NewItemVectors:
     def _make_room(self) -> None:
         """Move what is kept to arrays of twice its size; what `items` gave keeps the old ones."""
         kept = slice(self._begin, self._end)
-        self._ids, self._keys = _roomy(self._ids[kept]), _roomy(self._keys[kept])
-        self._rows, self._counts = _roomy(self._rows[kept]), _roomy(self._counts[kept])
-        self._sums, self._vectors = _roomy(self._sums[kept]), _roomy(self._vectors[kept])
+        ids, keys = _roomy(self._ids[kept]), _roomy(self._keys[kept])
+        rows, counts = _roomy(self._rows[kept]), _roomy(self._counts[kept])
+        sums, vectors = _roomy(self._sums[kept]), _roomy(self._vectors[kept])
+        lengths = _roomy(self._lengths[kept])
+        # Memory may run out above; only from here on does anything change.
+        self._ids, self._keys, self._rows, self._counts = ids, keys, rows, counts
+        self._sums, self._vectors, self._lengths = sums, vectors, lengths
         self._begin, self._end = 0, len(self)
+
+
+def _length(vector: npt.NDArray[np.float32]) -> float:
+    return max(float(np.linalg.norm(vector)), _LEAST_LENGTH)
 
 
 def _roomy(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -167,6 +187,7 @@ def best_with_new(
     *,
     size: int,
     left_out: npt.NDArray[np.integer],
+    cosine: bool = False,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     """The n best of what was found in the bundle's corpus and of all new items.
 
@@ -178,6 +199,7 @@ def best_with_new(
         n: how many items, from 1.
         size: of the corpus.
         left_out: positions that may not be returned, those in the corpus left out already.
+        cosine: the new items are compared as if their vectors had length 1.
 
     Returns:
         Positions and scores, best first; equal scores in order of position.
@@ -186,13 +208,21 @@ def best_with_new(
         return positions[:n], scores[:n]
     stacked = vector.reshape(-1, vector.shape[-1])
     rough = (new.vectors @ stacked.T).max(axis=1)
+    if cosine:
+        rough /= new.lengths
     # A new item may have come, or gone, between asking for the history and for the new items.
     rough[new.places(left_out[left_out >= size] - size)] = -np.inf
     last = len(new) - min(n, len(new))
-    places = np.flatnonzero((rough >= np.partition(rough, last)[last]) & (rough > -np.inf))
     # The product may round equal vectors differently.
+    longest = 1.0 if cosine else float(new.lengths.max())
+    norm = float(np.sqrt(np.einsum("id,id->i", stacked, stacked).max()))
+    rounding = 4 * stacked.shape[1] * np.finfo(np.float32).eps * norm * longest
+    lowest = np.partition(rough, last)[last] - rounding
+    places = np.flatnonzero((rough >= lowest) & (rough > -np.inf))
     first = np.zeros(len(places), dtype=np.int64)
     own = pair_scores(stacked[None], new.vectors, first, places)
+    if cosine:
+        own /= new.lengths[places]
     positions = np.concatenate([positions, size + new.first + places])
     scores = np.concatenate([scores, own])
     best = np.lexsort((positions, -scores))[:n]

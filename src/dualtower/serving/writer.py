@@ -112,17 +112,20 @@ class EventWriter:
 
     async def _commit(self, group: list[tuple[list[Event], "asyncio.Future[list[bool]]"]]) -> None:
         together = [event for events, _ in group for event in events]
+        written = False
         try:
             if self._unsure and self._renew is not None:
                 await self._renew()
             self._unsure = False
             fresh = await asyncio.to_thread(self._store.append, together)
+            written = True
             applied = [event for event, new in zip(together, fresh, strict=True) if new]
             for start in range(0, len(applied), _APPLIED_AT_ONCE):
                 self._apply(applied[start : start + _APPLIED_AT_ONCE])
                 await asyncio.sleep(0)  # requests get their turn
         except Exception as error:
-            self._unsure |= isinstance(error, StoreUnsureError)
+            # What is written and was not applied, or not all of it, is known already when sent again.
+            self._unsure |= written or isinstance(error, StoreUnsureError)
             for _, future in group:
                 if not future.done():
                     future.set_exception(error)
