@@ -61,7 +61,7 @@ class Listener(uvicorn.Server):
     """uvicorn's server, which says where it listens, and lets a signal to stop be seen.
 
     From the signal on GET /ready answers 503, and after `drain_seconds` no connection is taken any
-    more. A second signal ends the wait.
+    more. A second signal ends that wait; a third, of Ctrl-C, ends all at once.
     """
 
     def __init__(self, server: Server, note: Callable[[str], None]) -> None:
@@ -90,9 +90,13 @@ class Listener(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal to stop."""
-        again = self._server.stopping
-        self._server.stopping = True
-        self._drained = 0.0 if again else time.monotonic() + self._server.settings.drain_seconds
+        if not self._server.stopping:
+            self._server.stopping = True
+            self._drained = time.monotonic() + self._server.settings.drain_seconds
+        elif self._drained > 0:
+            # uvicorn would take a second SIGINT as leave to drop the events that wait.
+            self._drained = 0.0
+            return
         super().handle_exit(sig, frame)
 
     async def on_tick(self, counter: int) -> bool:
