@@ -68,6 +68,14 @@ def test_a_time_with_a_zone_is_none_without() -> None:
     assert days.encode(pl.Series([datetime(2024, 5, 1), MORNING])).tolist() == [1, 0]
 
 
+def test_a_time_that_the_type_does_not_hold_is_unknown() -> None:
+    moments = Vocabulary(pl.Series([MORNING.replace(tzinfo=UTC)]))
+    texts = ["0001-01-01T00:00:00+05:00", "9999-12-31T23:59:59-05:00"]
+    assert moments.encode(pl.Series(texts)).tolist() == [0, 0]
+    clocks = Vocabulary(pl.Series([time(6, 30)]))
+    assert clocks.encode(pl.Series(["06:30+02:00", "06:30Z"])).tolist() == [0, 0]
+
+
 def test_truth_and_numbers() -> None:
     flags = Vocabulary(pl.Series([False, True]))
     assert flags.encode(pl.Series([0, 1, 2])).tolist() == [1, 2, 0]

@@ -120,13 +120,14 @@ def _parsed(texts: pl.Series, dtype: pl.DataType) -> pl.Series:
             if dtype == pl.Date:
                 return date.fromisoformat(text)
             if dtype == pl.Time:
-                return time.fromisoformat(text)
+                clock = time.fromisoformat(text)
+                return clock if clock.tzinfo is None else None
             moment = datetime.fromisoformat(text)
-        except ValueError:
+            if (moment.tzinfo is None) != (zone is None):
+                return None
+            return moment if zone is None else moment.astimezone(UTC)
+        except (ValueError, OverflowError):  # a year outside 1 to 9999 in UTC
             return None
-        if (moment.tzinfo is None) != (zone is None):
-            return None
-        return moment if zone is None else moment.astimezone(UTC)
 
     # A request holds few, and what a table holds is rarely of another type than the vocabulary.
     return pl.Series([read(text) for text in texts], dtype=dtype)
