@@ -139,6 +139,15 @@ def test_of_long_categories_the_beginning_is_compared(monkeypatch: pytest.Monkey
     assert sorted(map(len, compared)) == [3, 60, 60]
 
 
+def test_of_long_categories_the_whole_names_are_said() -> None:
+    names = ["x" * 900 + "a", "x" * 900 + "b", "tea"]
+    encoder = RequestEncoder.from_log(
+        tiny_dataset([[1]], item_count=4, categories=names).everything()
+    )
+    with pytest.raises(DataError, match=f"near it are {names[0]}, {names[1]}$"):
+        encoder.positions_of_categories(pl.Series(["x" * 61]))
+
+
 def test_category_of_items_without_any() -> None:
     dataset = tiny_dataset(LOGS)
     bundle = Bundle.build(SumOfHistory.of(dataset.space(), PLANE), dataset)

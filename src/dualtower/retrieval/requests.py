@@ -158,7 +158,11 @@ class RequestEncoder:
         if known.is_empty():
             return f"category: {category!r} given, but the items were prepared without categories"
         word = str(category)[:_LONGEST_COMPARED]
-        near = difflib.get_close_matches(word, self._likeliest(word), n=5, cutoff=0.4)
+        names_of: dict[str, list[str]] = {}
+        for name in self._likeliest(word):
+            names_of.setdefault(name[:_LONGEST_COMPARED], []).append(name)
+        found = difflib.get_close_matches(word, list(names_of), n=5, cutoff=0.4)
+        near = [name for cut in found for name in names_of[cut]][:5]
         return (
             f"category: {category!r} is not one of the {len(known)} categories; "
             f"near it are {', '.join(near or known.head(5).to_list())}"
@@ -174,7 +178,7 @@ class RequestEncoder:
                 alike += lower.str.starts_with(wanted[:length]).cast(pl.Int8)
             order = np.argsort(-alike.to_numpy(), kind="stable")
             known = known.gather(order[:_MOST_COMPARED])
-        return known.str.slice(0, _LONGEST_COMPARED).to_list()
+        return known.to_list()
 
     def _history(self, history: Ids, count: int) -> Ragged:
         lists = series(history, "history")

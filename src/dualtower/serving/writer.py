@@ -124,7 +124,7 @@ class EventWriter:
                 self._apply(applied[start : start + _APPLIED_AT_ONCE])
                 await asyncio.sleep(0)  # requests get their turn
         except Exception as error:
-            # What is written and was not applied, or not all of it, is known already when sent again.
+            # What is written is known already when sent again, and would never be applied.
             self._unsure |= written or isinstance(error, StoreUnsureError)
             for _, future in group:
                 if not future.done():
