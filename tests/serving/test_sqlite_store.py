@@ -1,6 +1,7 @@
 import sqlite3
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,6 +54,30 @@ def test_replay_goes_on_behind_a_block(tmp_path: Path) -> None:
     later = list(store.replay(after=blocks[-1].last))
     assert [block.events for block in later] == [[event(BLOCK_EVENTS + 10)]]
     assert list(store.replay(after=later[-1].last)) == []
+
+
+def test_where_the_reader_cannot_be_set_up_both_connections_are_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = list[sqlite3.Connection]()
+
+    class Refusing(sqlite3.Connection):
+        def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+            if "query_only" in sql:
+                raise sqlite3.OperationalError("disk I/O error")
+            return super().execute(sql, *values)
+
+    def connected(self: SqliteStore) -> sqlite3.Connection:
+        opened.append(sqlite3.connect(self.path, isolation_level=None, factory=Refusing))
+        return opened[-1]
+
+    monkeypatch.setattr(SqliteStore, "_connected", connected)
+    with pytest.raises(StoreError, match=r"cannot be opened .*disk I/O error"):
+        SqliteStore(tmp_path / "events.sqlite")
+    assert len(opened) == 2
+    for connection in opened:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            connection.total_changes  # noqa: B018
 
 
 def test_every_commit_is_synced(tmp_path: Path) -> None:

@@ -70,8 +70,7 @@ class SqliteStore:
             self._reported("cannot be opened", self._prepare)
             sync(path.parent)
             # Whoever reads the whole log, at the lowest priority, holds up no commit.
-            self._reader = self._reported("cannot be opened", self._connected)
-            self._reader.execute("PRAGMA query_only = ON")
+            self._reader = self._reported("cannot be opened", self._connected_to_read)
         except BaseException:
             self._connection.close()
             raise
@@ -117,6 +116,15 @@ class SqliteStore:
         return sqlite3.connect(
             self.path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False
         )
+
+    def _connected_to_read(self) -> sqlite3.Connection:
+        connection = self._connected()
+        try:
+            connection.execute("PRAGMA query_only = ON")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def _read(self, after: int) -> list[tuple[Any, ...]]:
         def read() -> list[tuple[Any, ...]]:
