@@ -23,6 +23,7 @@ from dualtower.retrieval.requests import RequestEncoder
 from dualtower.schema import Feature, FeatureKind, Schema
 from dualtower.serving.engine import Engine
 from dualtower.serving.event import Event
+from dualtower.serving.ids import RowOfId
 from dualtower.serving.live import LiveState
 from dualtower.serving.tower import QueryTower
 from tests.helpers import tiny_dataset
@@ -120,6 +121,35 @@ def test_a_category_named_twice_in_a_quota_is_one() -> None:
     assert items(engine.recommend("q1", quota={"+7": 9, "8": 1, "07": 1})) == ["i2", "i3", "i4"]
     with pytest.raises(DataError, match="category: '9' is not one of the 2"):
         engine.recommend("q1", quota={"7": 1, "9": 1})
+
+
+def test_each_category_of_a_quota_is_looked_up_once(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    class Counting(RowOfId):
+        def __call__(self, value: Any) -> int:
+            asked.append(value)
+            return super().__call__(value)
+
+    row_of = Counting(engine.bundle.encoder.category_vocabulary)
+    monkeypatch.setattr(engine._categories, "_row_of", row_of)
+    assert items(engine.recommend("q1", quota={"cake": 1, "tea": 5})) == ["i2", "i3"]
+    assert asked == ["cake", "tea"]
+
+
+def test_an_unknown_category_is_never_another(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing = np.zeros(0, dtype=np.int64)
+    monkeypatch.setattr(RequestEncoder, "positions_of_categories", lambda *_: nothing)
+    for ask in (
+        lambda: engine.merged({"tea": 1, "cakes": 1}),
+        lambda: engine.recommend("q1", category="cakes"),
+    ):
+        with pytest.raises(DataError, match="category: 'cakes' is not one of the categories"):
+            ask()
 
 
 def test_a_feature_that_is_true_or_false() -> None:

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from dualtower.errors import DataError
 from dualtower.retrieval.requests import RequestEncoder
 from dualtower.serving.event import Id
 from dualtower.serving.ids import RowOfId
@@ -43,18 +45,23 @@ class Categories:
         ends = np.bincount(self._category, minlength=len(encoder.category_vocabulary)).cumsum()
         self._ends = np.concatenate([[0], ends])
 
-    def name_of(self, category: Id) -> str:
-        """The category's own text, however it was named.
+    @cached_property
+    def names(self) -> list[str]:
+        """The text of each category; that of row r is at r - 1."""
+        return self._encoder.category_vocabulary.values.cast(pl.String).to_list()
+
+    def rows(self, categories: Sequence[Id]) -> list[int]:
+        """The row of each category, however it is named.
 
         Raises:
-            DataError: no item has it; it says which are near.
+            DataError: no item has one of them; it says which are near.
         """
-        row = self._row_of(category)
-        if row == 0:
-            self._encoder.positions_of_categories(pl.Series([category]))  # raises
-        values = self._encoder.category_vocabulary.values
-        name: str = values.slice(row - 1, 1).cast(pl.String)[0]
-        return name
+        rows: list[int] = self._row_of.rows(categories).tolist()
+        if 0 in rows:
+            unknown = categories[rows.index(0)]
+            self._encoder.positions_of_categories(pl.Series([unknown]))  # says what is near
+            raise DataError(f"category: {unknown!r} is not one of the categories")
+        return rows
 
     def allowed(self, categories: Id | Sequence[Id]) -> Allowed:
         """The items of a category, or of any of several.
@@ -63,12 +70,11 @@ class Categories:
             DataError: a category that no item has; it says which are near.
         """
         names = [categories] if isinstance(categories, int | str) else list(categories)
-        rows = tuple({self._row_of(name): None for name in names})
-        if 0 in rows or not rows:
-            # The encoder's own message names the unknown one and what is near it.
-            for name in names:
-                if self._row_of(name) == 0:
-                    self._encoder.positions_of_categories(pl.Series([name]))
+        return self.allowed_rows(tuple(dict.fromkeys(self.rows(names))))
+
+    def allowed_rows(self, rows: tuple[int, ...]) -> Allowed:
+        """The items of any of the categories with these rows, each named once."""
+        if not rows:
             return Allowed(self._positions[:0], (-1,), self._category)
         parts = [self._positions[self._ends[row] : self._ends[row + 1]] for row in rows]
         positions = parts[0] if len(parts) == 1 else np.sort(np.concatenate(parts))

@@ -298,24 +298,30 @@ class Engine:
             ConfigError: there is none in it, or fewer than 1 are asked for of one.
             DataError: a category that no item has.
         """
+        names = self._categories.names
+        return {names[row - 1]: count for row, count in self._merged_rows(quota).items()}
+
+    def _merged_rows(self, quota: Mapping[str, int]) -> dict[int, int]:
+        """As `merged`, by the category's row."""
         if not quota:
             raise ConfigError("quota: no category in it; name at least one")
-        result: dict[str, int] = {}
         for category, count in quota.items():
             if count < 1:
                 raise ConfigError(
                     f"quota: {count} items of {category!r} asked for; it should be 1 or more"
                 )
-            name = self._categories.name_of(category)
-            result[name] = result.get(name, 0) + count
+        result: dict[int, int] = {}
+        rows = self._categories.rows(list(quota))
+        for row, count in zip(rows, quota.values(), strict=True):
+            result[row] = result.get(row, 0) + count
         return result
 
     def _by_quota(
         self, vector: Vector, quota: Mapping[str, int], left_out: npt.NDArray[np.integer]
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         found = [
-            self._search.best(vector, count, left_out, self._categories.allowed(category))
-            for category, count in self.merged(quota).items()
+            self._search.best(vector, count, left_out, self._categories.allowed_rows((row,)))
+            for row, count in self._merged_rows(quota).items()
         ]
         positions = np.concatenate([part[0] for part in found])
         scores = np.concatenate([part[1] for part in found])
