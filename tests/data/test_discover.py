@@ -7,6 +7,7 @@ import pytest
 from dualtower.config import load_config
 from dualtower.data.config_text import config_text
 from dualtower.data.discover import discover
+from dualtower.data.feature_guess import _reach_over_most
 from dualtower.data.prepare import prepare
 from dualtower.errors import DataError
 
@@ -158,6 +159,24 @@ def test_a_decimal_rating_of_a_product_is_not_taken_for_its_id(tmp_path: Path) -
     )
     columns = discover([write(tmp_path, "log.parquet", log)]).config.columns
     assert (columns.query_id, columns.item_id) == ("reviewer", "asin")
+
+
+@pytest.mark.parametrize(("lists", "over_most"), [([[2], [90]], True), ([[3, 7]], False)])
+def test_one_id_far_from_the_others_hides_no_list_of_items(
+    lists: list[list[int]], over_most: bool
+) -> None:
+    ids = pl.Series([*range(1, 101), 9_999_999])
+    assert _reach_over_most(pl.Series(lists), ids) is over_most
+
+
+def test_a_decimal_id_goes_before_a_text_that_is_called_no_id(tmp_path: Path) -> None:
+    log = interactions().select(
+        user_id="userId",
+        item_id=pl.col("movieId").cast(pl.Float64),
+        item_category=pl.format("c{}", pl.col("movieId") % 3),
+    )
+    columns = discover([write(tmp_path, "log.parquet", log)]).config.columns
+    assert (columns.query_id, columns.item_id) == ("user_id", "item_id")
 
 
 def test_a_table_of_other_ids_is_left_out(tmp_path: Path) -> None:

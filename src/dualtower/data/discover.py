@@ -174,7 +174,7 @@ def _find_interactions(profiles: Sequence[Profile]) -> tuple[Profile, Column, Co
 def _best(profile: Profile, vocabulary: Sequence[str]) -> Column | None:
     """The id column with repeats whose name fits best.
 
-    Decimal numbers, which are rather ratings or prices than ids, come after all others.
+    Decimal numbers not called ids, which are rather ratings or prices, come after all others.
     """
     fitting = [
         column
@@ -183,7 +183,10 @@ def _best(profile: Profile, vocabulary: Sequence[str]) -> Column | None:
     ]
     return max(
         fitting,
-        key=lambda column: (not column.whole, word_score(column.words, vocabulary)),
+        key=lambda column: (
+            not column.whole or "id" in column.words,
+            word_score(column.words, vocabulary),
+        ),
         default=None,
     )
 

@@ -67,7 +67,7 @@ def holds_items(profile: Profile, feature: Feature, item_ids: pl.Series) -> bool
     """Whether a feature's lists, or texts that join values, may be of items for the most part.
 
     Small codes of something else are among the item ids too where these are numbered from 1 on, so
-    lists whose name tells of no items must reach over most of the ids' range.
+    lists whose name tells of no items must reach over most of the ids.
     """
     if feature.kind == FeatureKind.SEQUENCE:
         return True
@@ -132,15 +132,15 @@ def _are_items(lists: pl.Series, item_ids: pl.Series) -> bool:
 
 
 def _reach_over_most(lists: pl.Series, item_ids: pl.Series) -> bool:
-    """Whether the items in lists reach over most of the range of ids; true where ids are texts."""
+    """Whether most ids lie between the least and the largest in lists; true where ids are texts."""
     ids = item_ids.drop_nulls().unique()
     flat = lists.explode().drop_nulls().cast(ids.dtype, strict=False)
     found = flat.filter(flat.is_in(ids.implode()))
     numbers = [part.cast(pl.String).cast(pl.Float64, strict=False) for part in (found, ids)]
     if numbers[1].has_nulls():
         return True
-    reach, all_ids = (float(part.max()) - float(part.min()) for part in numbers)  # type: ignore[arg-type]
-    return reach > all_ids / 2
+    listed, every = numbers
+    return int(every.is_between(listed.min(), listed.max()).sum()) > len(every) / 2
 
 
 def _is_joined_list(values: pl.Series) -> bool:
