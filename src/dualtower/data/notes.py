@@ -82,7 +82,7 @@ def late_history_note(
     tested = late = 0
     for first, last in query_chunks(offsets):
         events = slice(offsets[first], offsets[last])
-        rows = np.repeat(np.arange(last - first), np.diff(offsets[first : last + 1]))
+        rows = _rows_of(offsets, first, last)
         is_test = split[events] == 2
         latest = np.full(last - first, np.iinfo(np.int64).min)
         np.maximum.at(latest, rows[~is_test], times[events][~is_test])
@@ -137,7 +137,11 @@ def _lists_with_own_items(
         pairs = []
         for starts, values in ((offsets, items), (list_offsets, listed)):
             own = np.asarray(values[starts[first] : starts[last]], dtype=np.int64)
-            rows = np.repeat(np.arange(last - first), np.diff(starts[first : last + 1]))
-            pairs.append((rows << 32 | own)[own > 0])
+            pairs.append((_rows_of(starts, first, last) << 32 | own)[own > 0])
         count += len(np.unique(np.intersect1d(pairs[0], pairs[1]) >> 32))
     return count
+
+
+def _rows_of(offsets: npt.NDArray[np.int64], first: int, last: int) -> npt.NDArray[np.int64]:
+    """Of each value of the queries from `first` to before `last`, which of them it is, from 0."""
+    return np.repeat(np.arange(last - first), np.diff(offsets[first : last + 1]))

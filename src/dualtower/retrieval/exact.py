@@ -8,6 +8,8 @@ import numpy.typing as npt
 from dualtower.data.columns import Ragged
 from dualtower.errors import DataError
 
+LEAST_LENGTH = 1e-30
+"""What a vector's length counts as at least, so that one of zeros can be divided by it."""
 _PAIRS_AT_ONCE = 1 << 17
 _SCORES_AT_ONCE = 1 << 22
 
@@ -70,7 +72,7 @@ def checked_vectors(vectors: npt.NDArray[np.floating], what: str) -> npt.NDArray
 def unit_vectors(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Vectors of length 1 in the same directions, `[items, dim]`; one of zeros stays so."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: npt.NDArray[np.float32] = vectors / np.maximum(lengths, np.float32(1e-30))
+    unit: npt.NDArray[np.float32] = vectors / np.maximum(lengths, LEAST_LENGTH)
     return unit
 
 
@@ -97,6 +99,30 @@ def pair_scores(
         left, right = queries[query_of_pair[part]], vectors[positions[part]]
         scores[part] = np.einsum("pid,pd->pi", left, right).max(axis=1)
     return scores
+
+
+def lowest_kept(
+    scores: npt.NDArray[np.float32],
+    queries: npt.NDArray[np.float32],
+    longest: float,
+    n: int,
+) -> npt.NDArray[np.float32]:
+    """Below each query's n-th best score by more than rounding can move a score, `[queries]`.
+
+    Finite, so that what has -inf is below it. Items from it on are the ones to compare exactly.
+
+    Args:
+        scores: by a matrix product, `[queries, items]`.
+        queries: `[queries, interests, dim]`.
+        longest: the greatest length of an item's vector.
+        n: items per query, from 1.
+    """
+    last = max(0, scores.shape[1] - n)
+    nth = np.partition(scores, last, axis=1)[:, last]
+    norms = np.sqrt(np.einsum("qid,qid->qi", queries, queries).max(axis=1))
+    rounding = 4 * queries.shape[2] * np.finfo(np.float32).eps * norms * longest
+    lowest: npt.NDArray[np.float32] = np.maximum(nth - rounding, np.finfo(np.float32).min)
+    return lowest.astype(np.float32, copy=False)
 
 
 def best_of_pairs(
@@ -164,24 +190,13 @@ class ExactScan:
                 scores = scores.reshape(len(block), interests, len(pool)).max(axis=1)
             if exclude is not None:
                 _mask(scores, exclude.take(np.arange(start, start + len(block))), allowed)
-            lowest = self._lowest_kept(scores, block, n)
+            lowest = lowest_kept(scores, block, self._longest, n)
             query_of_pair, column = np.nonzero(scores >= lowest[:, None])
             positions = column if allowed is None else allowed[column]
             exact = pair_scores(block, self.vectors, query_of_pair, positions)
             found = best_of_pairs(query_of_pair, positions, exact, len(block), n)
             result.positions[rows], result.scores[rows] = found.positions, found.scores
         return result
-
-    def _lowest_kept(
-        self, scores: npt.NDArray[np.float32], block: npt.NDArray[np.float32], n: int
-    ) -> npt.NDArray[np.float32]:
-        """Below each row's n-th best score by more than rounding can move a score; finite."""
-        last = max(0, scores.shape[1] - n)
-        nth = np.partition(scores, last, axis=1)[:, last]
-        norms = np.sqrt(np.einsum("qid,qid->qi", block, block).max(axis=1))
-        rounding = 4 * block.shape[2] * np.finfo(np.float32).eps * norms * self._longest
-        lowest: npt.NDArray[np.float32] = np.maximum(nth - rounding, np.finfo(np.float32).min)
-        return lowest.astype(np.float32, copy=False)
 
 
 def _mask(

@@ -8,13 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from dualtower.models.base import VectorModel
-from dualtower.retrieval.exact import pair_scores
+from dualtower.retrieval.exact import LEAST_LENGTH, lowest_kept, pair_scores
 from dualtower.serving.event import Id
 
 MOST_NEW_ITEMS = 10_000
 """So many are kept, unless asked otherwise: each is compared with every query."""
 _LEAST_ROOM = 64
-_LEAST_LENGTH = 1e-30
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ class NewItemVectors:
         self._ids[place], self._keys[place], self._rows[place] = item_id, key, row
         self._counts[place] = 0
         self._sums[place] = self._vectors[place] = 0
-        self._lengths[place] = _LEAST_LENGTH
+        self._lengths[place] = LEAST_LENGTH
         self._number[key] = self._number[str(item_id)] = number
         self._end += 1
         return number
@@ -168,7 +167,7 @@ class NewItemVectors:
 
 
 def _length(vector: npt.NDArray[np.float32]) -> float:
-    return max(float(np.linalg.norm(vector)), _LEAST_LENGTH)
+    return max(float(np.linalg.norm(vector)), LEAST_LENGTH)
 
 
 def _roomy(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -212,13 +211,8 @@ def best_with_new(
         rough /= new.lengths
     # A new item may have come, or gone, between asking for the history and for the new items.
     rough[new.places(left_out[left_out >= size] - size)] = -np.inf
-    last = len(new) - min(n, len(new))
-    # The product may round equal vectors differently.
     longest = 1.0 if cosine else float(new.lengths.max())
-    norm = float(np.sqrt(np.einsum("id,id->i", stacked, stacked).max()))
-    rounding = 4 * stacked.shape[1] * np.finfo(np.float32).eps * norm * longest
-    lowest = np.partition(rough, last)[last] - rounding
-    places = np.flatnonzero((rough >= lowest) & (rough > -np.inf))
+    places = np.flatnonzero(rough >= lowest_kept(rough[None], stacked[None], longest, n))
     first = np.zeros(len(places), dtype=np.int64)
     own = pair_scores(stacked[None], new.vectors, first, places)
     if cosine:

@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dualtower.data.columns import Ragged
+from dualtower.retrieval.exact import LEAST_LENGTH, lowest_kept
 from dualtower.retrieval.retriever import MOST_EXCLUDED_FETCHED, SCAN_SHARE, SPARE, Retriever
 from dualtower.serving.categories import Allowed
 
@@ -98,7 +99,7 @@ class CosineScan:
         """Compare with `vectors`, `[items, dim]`, of any lengths; they are kept as they are."""
         self._vectors = vectors
         lengths = np.sqrt(np.einsum("id,id->i", vectors, vectors))
-        self._inverse = 1 / np.maximum(lengths, np.float32(1e-30))
+        self._inverse = 1 / np.maximum(lengths, LEAST_LENGTH)
 
     def unit_vector(self, position: int) -> npt.NDArray[np.float32]:
         """An item's vector at length 1, `[dim]`; one of zeros stays so."""
@@ -120,11 +121,7 @@ class CosineScan:
         """
         rough = (self._vectors @ vector) * self._inverse
         rough[left_out] = -np.inf
-        last = len(rough) - min(n, len(rough))
-        # The product may round equal vectors differently.
-        rounding = 4 * len(vector) * np.finfo(np.float32).eps
-        lowest = np.partition(rough, last)[last] - rounding
-        places = np.flatnonzero((rough >= lowest) & (rough > -np.inf))
+        places = np.flatnonzero(rough >= lowest_kept(rough[None], vector[None, None], 1.0, n))
         scores = np.einsum("id,d->i", self._vectors[places], vector) * self._inverse[places]
         order = np.lexsort((places, -scores))[:n]
         return places[order], scores[order]

@@ -7,7 +7,7 @@ from typing import Any
 from dualtower.config import load_config
 from dualtower.data.dataset import Dataset
 from dualtower.errors import BundleError
-from dualtower.files import MANIFEST, recover_folder
+from dualtower.files import BUNDLE_FORMAT, DATASET_FORMAT, MANIFEST, recover_folder
 from dualtower.retrieval.bundle import Bundle
 
 
@@ -22,9 +22,9 @@ def describe(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         return _describe_config(path)
     kind = _format_of(path)
-    if kind == "dualtower-dataset":
+    if kind == DATASET_FORMAT:
         return describe_dataset(Dataset.load(path), path)
-    if kind == "dualtower-bundle":
+    if kind == BUNDLE_FORMAT:
         return {"kind": "bundle", "path": str(path), **Bundle.load(path).describe()}
     raise BundleError(f"{path}: neither a dataset nor a bundle; name a folder that dualtower wrote")
 
